@@ -8,8 +8,7 @@
 // needs more than the standard library; nothing else includes it.
 //
 //   absl::StatusOr<Iova> iova = ToStatusOr(allocator.Allocate(4));
-//   Domain<DirectMemory, HeapPages, AbslMutexLock> domain;   // absl::Mutex
-//   IovaAllocator... Init({.reserved = FromAbslSpan(spans)});
+//   struct P : DomainPolicies { using LockType = AbslMutexLock; };
 
 #include <cstddef>
 #include <span>

@@ -44,7 +44,7 @@ constexpr bool Has(MapAttributes set, MapAttributes attribute) {
 // One live streaming mapping, as Map returned it. A value: keep it beside the
 // buffer and give it back unchanged.
 struct Mapping {
-  Iova iova;               // what the device is told
+  Iova iova = {};          // what the device is told
   std::uint64_t size = 0;  // bytes
   Direction direction = Direction::kBidirectional;
   std::uint32_t tag = 0;  // opaque: the mapper's own check value
@@ -54,7 +54,7 @@ struct Mapping {
 
 // Memory that CPU and device share without syncs.
 struct CoherentBlock {
-  Iova iova;
+  Iova iova = {};
   std::byte* cpu = nullptr;
   std::uint64_t size = 0;  // bytes, as asked for
 };

@@ -1,0 +1,293 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// A RapidCheck state model of the IOTLB for each combination of policies: the
+// real one and the oracle get the same commands and must answer the same, and
+// every invariant must hold after each command.
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+#include <rapidcheck/state.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "iotlb/iotlb.h"
+#include "iotlb/oracle_for_test.h"
+
+namespace dmamap {
+namespace {
+
+// Few keys a node: deep trees out of few commands.
+using SmallNodes = BasicIotlb<HeapMemory, 8>;
+
+// Addresses in three short windows, so that ranges meet: the two ends of the
+// space and one in the middle. Some ranges span all of it.
+rc::Gen<Range> AnyRange() {
+  const auto at =
+      rc::gen::map(rc::gen::pair(rc::gen::inRange(0, 3),
+                                 rc::gen::inRange<std::uint64_t>(0, 48)),
+                   [](std::pair<int, std::uint64_t> p) {
+                     return p.first == 0   ? p.second
+                            : p.first == 1 ? (std::uint64_t{1} << 32) + p.second
+                                           : ~p.second;
+                   });
+  const auto near = rc::gen::map(
+      rc::gen::pair(at, rc::gen::inRange<std::uint64_t>(0, 12)),
+      [](std::pair<std::uint64_t, std::uint64_t> p) {
+        const std::uint64_t last = p.first + p.second;
+        return RangeOf(p.first, last < p.first ? ~std::uint64_t{0} : last);
+      });
+  const auto far = rc::gen::map(rc::gen::pair(at, at),
+                                [](std::pair<std::uint64_t, std::uint64_t> p) {
+                                  return RangeOf(std::min(p.first, p.second),
+                                                 std::max(p.first, p.second));
+                                });
+  return rc::gen::weightedOneOf<Range>(
+      {{16, near}, {3, far}, {1, rc::gen::just(Range::Whole())}});
+}
+
+rc::Gen<Permission> AnyPermission() {
+  return rc::gen::elementOf(std::vector<Permission>(std::begin(kAllPermissions),
+                                                    std::end(kAllPermissions)));
+}
+
+rc::Gen<IotlbEntry> AnyEntry() {
+  return rc::gen::map(
+      rc::gen::tuple(AnyRange(), rc::gen::inRange<std::uint64_t>(0, 1 << 20),
+                     AnyPermission(), rc::gen::inRange<std::uint64_t>(0, 3)),
+      [](const std::tuple<Range, std::uint64_t, Permission, std::uint64_t>& t) {
+        const auto& [range, address, permission, token] = t;
+        // One wide range in two keeps an address that makes it pass 2^64-1.
+        const bool wide = range.size_minus_one() > ~std::uint64_t{0} - address;
+        return IotlbEntry{range,
+                          PhysAddr(wide && address % 2 == 0 ? 0 : address),
+                          permission, token};
+      });
+}
+
+template <class I>
+struct Rig {
+  explicit Rig(const IotlbOptions& options) {
+    RC_ASSERT(iotlb.Init(options).ok());
+  }
+  I iotlb;
+};
+
+template <class I>
+using Command = rc::state::Command<IotlbOracle, Rig<I>>;
+
+void ExpectSame(const std::optional<std::string>& difference) {
+  if (difference) RC_FAIL(*difference);
+}
+
+// Compares after a command; `next` is the oracle behind it.
+template <class I>
+void ExpectAgreement(const IotlbOracle& next, const I& iotlb, Range around) {
+  RC_ASSERT(iotlb.CheckInvariants());
+  ExpectSame(FirstDifference(next, iotlb, around));
+  RC_ASSERT(iotlb.stats().entries == next.size());
+  RC_ASSERT(iotlb.stats().retired == next.retired());
+  RC_ASSERT(iotlb.stats().added ==
+            iotlb.stats().removed + iotlb.stats().retired + next.size());
+}
+
+template <class I>
+struct AddCommand : Command<I> {
+  IotlbEntry entry = *AnyEntry();
+
+  void apply(IotlbOracle& oracle) const override { (void)oracle.Add(entry); }
+  void run(const IotlbOracle& oracle, Rig<I>& rig) const override {
+    IotlbOracle next = oracle;
+    const Result<void> want = next.Add(entry);
+    const Result<void> got = rig.iotlb.Add(entry);
+    RC_ASSERT(want.ok() == got.ok());
+    if (!want.ok()) RC_ASSERT(want.error() == got.error());
+    ExpectAgreement(next, rig.iotlb, entry.range);
+  }
+  void show(std::ostream& os) const override {
+    os << "Add " << Show(entry.range) << " " << ToString(entry.permission)
+       << " address " << entry.address.value() << " token " << entry.token;
+  }
+};
+
+template <class I>
+struct RemoveCommand : Command<I> {
+  Range range = *AnyRange();
+
+  void apply(IotlbOracle& oracle) const override { oracle.Remove(range); }
+  void run(const IotlbOracle& oracle, Rig<I>& rig) const override {
+    IotlbOracle next = oracle;
+    const std::size_t want = next.Remove(range);
+    RC_ASSERT(rig.iotlb.Remove(range) == want);
+    ExpectAgreement(next, rig.iotlb, range);
+  }
+  void show(std::ostream& os) const override { os << "Remove " << Show(range); }
+};
+
+// Of an entry that is there, most of the time.
+template <class I>
+struct RemoveExactCommand : Command<I> {
+  Range range = *AnyRange();
+  std::uint64_t token = *rc::gen::inRange<std::uint64_t>(0, 3);
+
+  explicit RemoveExactCommand(const IotlbOracle& oracle) {
+    if (oracle.size() == 0 || *rc::gen::inRange(0, 8) == 0) return;
+    const auto i = *rc::gen::inRange<std::size_t>(0, oracle.size());
+    range = oracle[i].range;
+    token = oracle[i].token;
+  }
+  void apply(IotlbOracle& oracle) const override {
+    (void)oracle.RemoveExact(range, token);
+  }
+  void run(const IotlbOracle& oracle, Rig<I>& rig) const override {
+    IotlbOracle next = oracle;
+    const Result<IotlbEntry> want = next.RemoveExact(range, token);
+    const Result<IotlbEntry> got = rig.iotlb.RemoveExact(range, token);
+    RC_ASSERT(want.ok() == got.ok());
+    if (want.ok()) {
+      RC_ASSERT(*want == *got);
+    } else {
+      RC_ASSERT(want.error() == got.error());
+    }
+    ExpectAgreement(next, rig.iotlb, range);
+  }
+  void show(std::ostream& os) const override {
+    os << "RemoveExact " << Show(range) << " token " << token;
+  }
+};
+
+template <class I>
+struct ClearCommand : Command<I> {
+  void apply(IotlbOracle& oracle) const override { oracle.Clear(); }
+  void run(const IotlbOracle& oracle, Rig<I>& rig) const override {
+    IotlbOracle next = oracle;
+    next.Clear();
+    rig.iotlb.Clear();
+    ExpectAgreement(next, rig.iotlb, Range::Whole());
+  }
+  void show(std::ostream& os) const override { os << "Clear"; }
+};
+
+// A range of up to 100 bytes, judged byte by byte; read in one call and again
+// through an array of `room` segments.
+template <class I>
+struct TranslateCommand : Command<I> {
+  Range range = *rc::gen::suchThat(
+      AnyRange(), [](const Range& r) { return r.size_minus_one() < 100; });
+  Permission wanted = *AnyPermission();
+  std::size_t room = *rc::gen::inRange<std::size_t>(1, 4);
+
+  void run(const IotlbOracle& oracle, Rig<I>& rig) const override {
+    std::array<Segment, 101> all;
+    const std::size_t n = rig.iotlb.Translate(range, wanted, all);
+    const std::vector<Segment> whole(all.begin(), all.begin() + n);
+    ExpectSame(oracle.Judge(range, wanted, whole));
+    std::vector<Segment> pieces;
+    Range rest = range;
+    for (;;) {
+      const std::size_t got = rig.iotlb.Translate(
+          rest, wanted, std::span<Segment>(all.data(), room));
+      RC_ASSERT(got >= 1u && got <= room);
+      pieces.insert(pieces.end(), all.begin(), all.begin() + got);
+      if (pieces.back().range.last() == range.last()) break;
+      rest =
+          RangeOf(pieces.back().range.last().value() + 1, range.last().value());
+    }
+    RC_ASSERT(pieces == whole);
+  }
+  void show(std::ostream& os) const override {
+    os << "Translate " << Show(range) << " for " << ToString(wanted);
+  }
+};
+
+// Runs sequences of up to 400 commands: the tree gets three levels high.
+template <class I, class MakeCommand>
+void CheckCommands(const IotlbOptions& options, MakeCommand make_command) {
+  const IotlbOracle start(options);
+  const auto commands = *rc::gen::scale(
+      4.0, rc::state::gen::commands(start, std::move(make_command)));
+  Rig<I> rig(options);
+  rc::state::runAll(commands, start, rig);
+  RC_TAG(rig.iotlb.stats().height);
+}
+
+// Add more often than the rest: that is what makes a tree.
+template <class I>
+void CheckModel(const IotlbOptions& options) {
+  CheckCommands<I>(
+      options,
+      rc::state::gen::execOneOfWithArgs<
+          AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
+          AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
+          RemoveCommand<I>, RemoveExactCommand<I>, RemoveExactCommand<I>,
+          TranslateCommand<I>, TranslateCommand<I>>());
+}
+
+// Without Remove, which takes a wide range at times, the tree stays tall.
+template <class I>
+void CheckModelOfTallTrees(const IotlbOptions& options) {
+  CheckCommands<I>(
+      options,
+      rc::state::gen::execOneOfWithArgs<AddCommand<I>, AddCommand<I>,
+                                        AddCommand<I>, RemoveExactCommand<I>,
+                                        TranslateCommand<I>>());
+}
+template <class I>
+void CheckModelWithClear(const IotlbOptions& options) {
+  CheckCommands<I>(
+      options,
+      rc::state::gen::execOneOfWithArgs<AddCommand<I>, AddCommand<I>,
+                                        AddCommand<I>, AddCommand<I>,
+                                        RemoveCommand<I>, ClearCommand<I>>());
+}
+
+constexpr auto kAllow = OverlapPolicy::kAllow;
+constexpr auto kNoOverlap = OverlapPolicy::kRefuse;
+constexpr auto kRefuse = LimitPolicy::kRefuse;
+constexpr auto kRetire = LimitPolicy::kRetireOldest;
+
+RC_GTEST_PROP(IotlbModel, Unlimited, ()) {
+  CheckModel<SmallNodes>({0, kRefuse, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, UnlimitedStandardNodes, ()) {
+  CheckModel<Iotlb>({0, kRefuse, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, TallTrees, ()) {
+  CheckModelOfTallTrees<SmallNodes>({0, kRefuse, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, TallTreesRetire, ()) {
+  CheckModelOfTallTrees<SmallNodes>({40, kRetire, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, UnlimitedWithoutOverlap, ()) {
+  CheckModel<SmallNodes>({0, kRefuse, kNoOverlap});
+}
+RC_GTEST_PROP(IotlbModel, LimitRefuses, ()) {
+  CheckModel<SmallNodes>({12, kRefuse, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, LimitRefusesWithoutOverlap, ()) {
+  CheckModel<SmallNodes>({5, kRefuse, kNoOverlap});
+}
+RC_GTEST_PROP(IotlbModel, LimitRetires, ()) {
+  CheckModel<SmallNodes>({12, kRetire, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, LimitRetiresWithoutOverlap, ()) {
+  CheckModel<SmallNodes>({5, kRetire, kNoOverlap});
+}
+RC_GTEST_PROP(IotlbModel, LimitOfOneRetires, ()) {
+  CheckModel<SmallNodes>({1, kRetire, kAllow});
+}
+RC_GTEST_PROP(IotlbModel, Clear, ()) {
+  CheckModelWithClear<SmallNodes>({12, kRetire, kAllow});
+}
+
+}  // namespace
+}  // namespace dmamap

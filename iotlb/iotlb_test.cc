@@ -1,0 +1,364 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "iotlb/iotlb.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "iotlb/memory_for_test.h"
+#include "iotlb/oracle_for_test.h"
+
+namespace dmamap {
+namespace {
+
+constexpr std::uint64_t kMax = ~std::uint64_t{0};
+constexpr auto kRead = Permission::kRead;
+constexpr auto kWrite = Permission::kWrite;
+constexpr auto kReadWrite = Permission::kReadWrite;
+
+IotlbEntry Entry(std::uint64_t first, std::uint64_t last,
+                 Permission permission = kReadWrite, std::uint64_t token = 0) {
+  return {RangeOf(first, last), PhysAddr(first / 2), permission, token};
+}
+
+class IotlbTest : public testing::Test {
+ protected:
+  void Init(const IotlbOptions& options = {}) {
+    ASSERT_TRUE(iotlb_.Init(options).ok());
+  }
+  void Add(const IotlbEntry& entry) {
+    ASSERT_TRUE(iotlb_.Add(entry).ok());
+    ASSERT_TRUE(iotlb_.CheckInvariants());
+  }
+  std::vector<std::uint64_t> Walk(Range range = Range::Whole()) const {
+    std::vector<std::uint64_t> tokens;
+    for (const IotlbEntry* e = iotlb_.First(range); e != nullptr;
+         e = iotlb_.Next(e, range)) {
+      tokens.push_back(e->token);
+    }
+    return tokens;
+  }
+  void TearDown() override { EXPECT_TRUE(iotlb_.CheckInvariants()); }
+
+  Iotlb iotlb_;
+};
+
+using Tokens = std::vector<std::uint64_t>;
+
+TEST(MappingTest, Validate) {
+  EXPECT_TRUE(Validate(Entry(0, kMax)).ok());
+  EXPECT_TRUE(Validate(Entry(5, 9, Permission::kNone)).ok());
+  EXPECT_EQ(Validate(Entry(5, 9, static_cast<Permission>(4))).error(),
+            Error::kInvalidArgument);
+  IotlbEntry high = Entry(0, 15);
+  high.address = PhysAddr(kMax - 15);
+  EXPECT_TRUE(Validate(high).ok());
+  high.address = PhysAddr(kMax - 14);
+  EXPECT_EQ(Validate(high).error(), Error::kOverflow);
+}
+
+TEST_F(IotlbTest, BeforeInitNothingWorksAndNothingBreaks) {
+  std::array<Segment, 2> out;
+  EXPECT_EQ(iotlb_.Add(Entry(0, 9)).error(), Error::kShutDown);
+  EXPECT_EQ(iotlb_.Lookup(Iova(0), kRead).error(), Error::kShutDown);
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(0, 9), 0).error(), Error::kShutDown);
+  EXPECT_EQ(iotlb_.Remove(Range::Whole()), 0u);
+  EXPECT_EQ(iotlb_.First(Range::Whole()), nullptr);
+  EXPECT_EQ(iotlb_.Translate(RangeOf(0, 9), kRead, out), 0u);
+  iotlb_.Clear();
+  EXPECT_EQ(iotlb_.size(), 0u);
+}
+
+TEST_F(IotlbTest, InitOnceWithKnownPolicies) {
+  EXPECT_EQ(iotlb_.Init({.limit_policy = static_cast<LimitPolicy>(2)}).error(),
+            Error::kInvalidArgument);
+  EXPECT_EQ(
+      iotlb_.Init({.overlap_policy = static_cast<OverlapPolicy>(2)}).error(),
+      Error::kInvalidArgument);
+  Init();
+  EXPECT_EQ(iotlb_.Init().error(), Error::kBusy);
+}
+
+TEST_F(IotlbTest, LookupTranslatesEachByteOfAMapping) {
+  Init();
+  Add({RangeOf(0x1000, 0x2fff), PhysAddr(0x80000), kRead, 7});
+  const Result<Translation> t = iotlb_.Lookup(Iova(0x1234), kRead);
+  ASSERT_TRUE(t.ok());
+  EXPECT_EQ(*t, (Translation{PhysAddr(0x80234), 0x1dcb, kRead, 7}));
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x2fff), kRead)->bytes_minus_one, 0u);
+  EXPECT_EQ(iotlb_.Lookup(Iova(0xfff), kRead).error(), Error::kNotMapped);
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x3000), kRead).error(), Error::kNotMapped);
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x1000), kWrite).error(), Error::kPermission);
+  EXPECT_TRUE(iotlb_.Lookup(Iova(0x1000), Permission::kNone).ok());
+  for (const std::uint64_t at : {0x1000u, 0u}) {
+    EXPECT_EQ(iotlb_.Lookup(Iova(at), static_cast<Permission>(8)).error(),
+              Error::kInvalidArgument);
+  }
+}
+
+TEST_F(IotlbTest, FirstInOrderThatGrantsAnswers) {
+  Init();
+  Add(Entry(4, 20, kWrite, 1));
+  Add(Entry(4, 8, kReadWrite, 2));
+  Add(Entry(0, 6, kRead, 3));
+  EXPECT_EQ(iotlb_.Lookup(Iova(5), kRead)->token, 3u);
+  EXPECT_EQ(iotlb_.Lookup(Iova(5), kWrite)->token, 1u);
+  EXPECT_EQ(iotlb_.Lookup(Iova(5), kReadWrite)->token, 2u);
+  EXPECT_EQ(iotlb_.Lookup(Iova(8), kRead)->token, 2u);
+  EXPECT_EQ(iotlb_.Lookup(Iova(9), kRead).error(), Error::kPermission);
+  EXPECT_EQ(iotlb_.Lookup(Iova(21), kRead).error(), Error::kNotMapped);
+}
+
+TEST_F(IotlbTest, GuardIsAPermissionFault) {
+  Init();
+  Add(Entry(4, 8, Permission::kNone));
+  EXPECT_EQ(iotlb_.Lookup(Iova(4), kRead).error(), Error::kPermission);
+  EXPECT_TRUE(iotlb_.Lookup(Iova(4), Permission::kNone).ok());
+}
+
+TEST_F(IotlbTest, WalkIsOrderedAndComplete) {
+  Init();
+  Add(Entry(30, 40, kRead, 1));
+  Add(Entry(10, 50, kRead, 2));
+  Add(Entry(10, 12, kRead, 3));
+  Add(Entry(0, kMax, kRead, 4));
+  EXPECT_EQ(Walk(), (Tokens{4, 2, 3, 1}));
+  EXPECT_EQ(Walk(RangeOf(13, 29)), (Tokens{4, 2}));
+  EXPECT_EQ(Walk(RangeOf(12, 30)), (Tokens{4, 2, 3, 1}));
+  EXPECT_EQ(Walk(RangeOf(51, kMax)), Tokens{4});
+}
+
+TEST_F(IotlbTest, RemoveTakesWholeMappings) {
+  Init();
+  Add(Entry(0, 10, kRead, 1));
+  Add(Entry(5, 30, kRead, 2));
+  Add(Entry(20, 40, kRead, 3));
+  EXPECT_EQ(iotlb_.Remove(RangeOf(10, 12)), 2u);
+  EXPECT_EQ(Walk(), Tokens{3});
+  EXPECT_EQ(iotlb_.Remove(RangeOf(0, 19)), 0u);
+  EXPECT_EQ(iotlb_.stats().removed, 2u);
+}
+
+TEST_F(IotlbTest, RemoveExactTakesTheNamedAlias) {
+  Init();
+  Add(Entry(0, 10, kRead, 1));
+  Add(Entry(0, 10, kWrite, 2));
+  Add(Entry(0, 10, kReadWrite, 2));
+  Add(Entry(0, 11, kRead, 2));
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(0, 10), 3).error(), Error::kNotMapped);
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(0, 9), 1).error(), Error::kNotMapped);
+  EXPECT_EQ(*iotlb_.RemoveExact(RangeOf(0, 10), 2), Entry(0, 10, kWrite, 2));
+  EXPECT_EQ(*iotlb_.RemoveExact(RangeOf(0, 10), 2),
+            Entry(0, 10, kReadWrite, 2));
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(0, 10), 2).error(), Error::kNotMapped);
+  EXPECT_EQ(Walk(), (Tokens{1, 2}));
+}
+
+TEST_F(IotlbTest, RemoveEntryTakesWhatAWalkFound) {
+  Init();
+  for (std::uint64_t i = 0; i < 100; ++i) Add(Entry(7, 9, kRead, i));
+  const IotlbEntry* e = iotlb_.First(Range::Byte(Iova(7)));
+  for (int i = 0; i < 50; ++i) e = iotlb_.Next(e, Range::Byte(Iova(7)));
+  EXPECT_EQ(iotlb_.RemoveEntry(e).token, 50u);
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(7, 9), 50).error(), Error::kNotMapped);
+  EXPECT_EQ(iotlb_.size(), 99u);
+}
+
+TEST_F(IotlbTest, OverlapRefused) {
+  Init({.overlap_policy = OverlapPolicy::kRefuse});
+  Add(Entry(10, 19));
+  EXPECT_EQ(iotlb_.Add(Entry(0, 10)).error(), Error::kOverlap);
+  EXPECT_EQ(iotlb_.Add(Entry(19, 19)).error(), Error::kOverlap);
+  EXPECT_EQ(iotlb_.Add(Entry(0, kMax)).error(), Error::kOverlap);
+  Add(Entry(0, 9));
+  Add(Entry(20, kMax));
+  EXPECT_EQ(iotlb_.stats().refused_overlap, 3u);
+  EXPECT_EQ(iotlb_.size(), 3u);
+}
+
+TEST_F(IotlbTest, LimitRefuses) {
+  Init({.limit = 2});
+  Add(Entry(0, 1));
+  Add(Entry(2, 3));
+  EXPECT_EQ(iotlb_.Add(Entry(4, 5)).error(), Error::kLimit);
+  EXPECT_EQ(iotlb_.oldest(), nullptr);
+  EXPECT_EQ(iotlb_.Remove(RangeOf(0, 0)), 1u);
+  Add(Entry(4, 5));
+  EXPECT_EQ(iotlb_.stats().refused_limit, 1u);
+}
+
+TEST_F(IotlbTest, LimitRetiresTheOldest) {
+  Init({.limit = 3, .limit_policy = LimitPolicy::kRetireOldest});
+  Add(Entry(50, 59, kRead, 1));
+  Add(Entry(10, 19, kRead, 2));
+  Add(Entry(30, 39, kRead, 3));
+  EXPECT_EQ(iotlb_.oldest()->token, 1u);
+  Add(Entry(20, 29, kRead, 4));
+  EXPECT_EQ(Walk(), (Tokens{2, 4, 3}));
+  EXPECT_EQ(iotlb_.Remove(RangeOf(10, 10)), 1u);
+  EXPECT_EQ(iotlb_.oldest()->token, 3u);
+  Add(Entry(0, 0, kRead, 5));
+  Add(Entry(1, 1, kRead, 6));
+  EXPECT_EQ(Walk(), (Tokens{5, 6, 4}));
+  EXPECT_EQ(iotlb_.stats().retired, 2u);
+}
+
+TEST_F(IotlbTest, NothingRetiresForAMappingThatIsRefused) {
+  Init({.limit = 1,
+        .limit_policy = LimitPolicy::kRetireOldest,
+        .overlap_policy = OverlapPolicy::kRefuse});
+  Add(Entry(0, 9, kRead, 1));
+  EXPECT_EQ(iotlb_.Add(Entry(5, 5)).error(), Error::kOverlap);
+  EXPECT_EQ(iotlb_.Add(Entry(50, 55, static_cast<Permission>(9))).error(),
+            Error::kInvalidArgument);
+  EXPECT_EQ(Walk(), Tokens{1});
+}
+
+TEST_F(IotlbTest, TranslateFillsABoundedArray) {
+  Init();
+  Add(Entry(10, 19, kRead, 1));
+  Add(Entry(30, 39, kWrite, 2));
+  std::array<Segment, 8> out;
+  ASSERT_EQ(iotlb_.Translate(RangeOf(0, 49), kRead, out), 5u);
+  EXPECT_EQ(out[1].kind, SegmentKind::kMapped);
+  EXPECT_EQ(out[3].kind, SegmentKind::kFault);
+  EXPECT_EQ(out[4].range, RangeOf(40, 49));
+  ASSERT_EQ(iotlb_.Translate(RangeOf(0, 49), kRead, std::span(out).first(2)),
+            2u);
+  EXPECT_EQ(out[1].range, RangeOf(10, 19));
+  EXPECT_EQ(iotlb_.Translate(RangeOf(0, 49), kRead, {}), 0u);
+  EXPECT_EQ(iotlb_.Translate(RangeOf(0, 49), static_cast<Permission>(4), out),
+            0u);
+  EXPECT_EQ(iotlb_
+                .ForEachSegment(RangeOf(0, 49), static_cast<Permission>(4),
+                                [](const Segment&) { return true; })
+                .error(),
+            Error::kInvalidArgument);
+}
+
+TEST_F(IotlbTest, ClearKeepsPoliciesAndMemory) {
+  Init({.limit = 500, .limit_policy = LimitPolicy::kRetireOldest});
+  for (std::uint64_t i = 0; i < 500; ++i) Add(Entry(i, i + 3));
+  const std::size_t bytes = iotlb_.stats().memory_bytes;
+  iotlb_.Clear();
+  EXPECT_TRUE(iotlb_.empty());
+  EXPECT_EQ(iotlb_.oldest(), nullptr);
+  for (std::uint64_t i = 0; i < 500; ++i) Add(Entry(i, i + 3));
+  EXPECT_EQ(iotlb_.stats().memory_bytes, bytes);
+  EXPECT_EQ(iotlb_.stats().removed, 500u);
+  EXPECT_EQ(iotlb_.stats().peak_entries, 500u);
+}
+
+// An IOTLB that maps everything to itself is small.
+TEST_F(IotlbTest, IdentityMappingCostsUnderAPage) {
+  Init();
+  Add({Range::Whole(), PhysAddr(0), kReadWrite, 0});
+  EXPECT_LT(sizeof(Iotlb) + iotlb_.stats().memory_bytes, 4096u);
+}
+
+// Regression, Linux e2ae38cf3d91: a mapping of the whole space has size 2^64,
+// which is 0 in 64 bits; a loop that advances by the size never ends.
+TEST_F(IotlbTest, WholeSpaceDoesNotLoop) {
+  Init();
+  Add({Range::Whole(), PhysAddr(0), kReadWrite, 9});
+  EXPECT_EQ(iotlb_.Lookup(Iova::Max(), kRead)->address, PhysAddr(kMax));
+  EXPECT_EQ(iotlb_.Lookup(Iova(0), kRead)->bytes_minus_one, kMax);
+  EXPECT_EQ(Walk(), Tokens{9});
+  std::array<Segment, 4> out;
+  ASSERT_EQ(iotlb_.Translate(Range::Whole(), kRead, out), 1u);
+  EXPECT_EQ(out[0].range, Range::Whole());
+  // The faulty loop, on the same mapping, with a bound on its steps.
+  const IotlbEntry& e = *iotlb_.First(Range::Whole());
+  std::uint64_t at = 0, steps = 0;
+  for (std::uint64_t done = 0; done < 100 && steps < 1000; ++steps) {
+    const std::uint64_t size = e.range.last().value() - at + 1;
+    done += size;
+    at += size;
+  }
+  EXPECT_EQ(steps, 1000u) << "the model of the fault ends: no control";
+  EXPECT_EQ(iotlb_.Remove(Range::Whole()), 1u);
+}
+
+// The same with neighbours at both ends of the space.
+TEST_F(IotlbTest, NoWrapAtTheEndsOfTheSpace) {
+  Init();
+  Add(Entry(kMax, kMax, kRead, 1));
+  Add(Entry(0, 0, kRead, 2));
+  Add(Entry(kMax - 5, kMax - 1, kRead, 3));
+  EXPECT_EQ(Walk(), (Tokens{2, 3, 1}));
+  EXPECT_EQ(Walk(RangeOf(kMax - 2, kMax)), (Tokens{3, 1}));
+  EXPECT_EQ(Walk(RangeOf(1, kMax - 6)), Tokens{});
+  std::array<Segment, 8> out;
+  ASSERT_EQ(iotlb_.Translate(RangeOf(kMax - 7, kMax), kRead, out), 3u);
+  EXPECT_EQ(out[2].range, RangeOf(kMax, kMax));
+  EXPECT_EQ(iotlb_.Remove(Range::Byte(Iova::Max())), 1u);
+  EXPECT_EQ(Walk(), (Tokens{2, 3}));
+}
+
+// Regression, Linux 9059c62f1197: size 0 was accepted, and `start + 0 - 1` made
+// a mapping of nothing, or at start 0 of everything.
+TEST_F(IotlbTest, ZeroSizeIsNoRange) {
+  EXPECT_EQ(Range::FromSize(Iova(0), 0).error(), Error::kInvalidArgument);
+  EXPECT_EQ(Range::FromSize(Iova(0x1000), 0).error(), Error::kInvalidArgument);
+  EXPECT_EQ(Range::FromFirstLast(Iova(0x1000), Iova(0xfff)).error(),
+            Error::kInvalidArgument);
+  EXPECT_EQ(Range::FromSize(Iova(kMax), 2).error(), Error::kOverflow);
+  const std::uint64_t start = 0, size = 0;
+  EXPECT_EQ(RangeOf(start, start + size - 1), Range::Whole())
+      << "the model of the fault maps something else: no control";
+}
+
+// Fails the `fail_at`-th allocation of a run of Adds; false when the run needs
+// fewer. Nothing may have changed by the Add that failed, and it succeeds when
+// it is repeated.
+bool RunWithFailure(std::size_t fail_at, const IotlbOptions& options) {
+  FailingMemory::State state;
+  state.fail_at = fail_at;
+  bool failed = false;
+  {
+    BasicIotlb<FailingMemory, 8> iotlb{FailingMemory(&state)};
+    IotlbOracle oracle(options);
+    EXPECT_TRUE(iotlb.Init(options).ok());
+    std::mt19937_64 random(1);
+    for (int i = 0; i < 3000; ++i) {
+      const std::uint64_t first = random() % 100000;
+      const IotlbEntry entry = Entry(first, first + random() % 50);
+      Result<void> result = iotlb.Add(entry);
+      if (!result.ok() && result.error() == Error::kNoMemory) {
+        failed = true;
+        EXPECT_TRUE(iotlb.CheckInvariants());
+        EXPECT_EQ(FirstDifference(oracle, iotlb, entry.range), std::nullopt);
+        EXPECT_EQ(iotlb.stats().retired, oracle.retired());
+        result = iotlb.Add(entry);
+      }
+      const Result<void> want = oracle.Add(entry);
+      EXPECT_EQ(want.ok(), result.ok());
+    }
+    EXPECT_EQ(FirstDifference(oracle, iotlb, Range::Whole()), std::nullopt);
+    EXPECT_TRUE(iotlb.CheckInvariants());
+  }
+  EXPECT_EQ(state.bytes_held, 0u) << "leak";
+  return failed;
+}
+
+TEST(IotlbMemory, EachAllocationMayFail) {
+  for (const std::size_t limit : {std::size_t{0}, std::size_t{40}}) {
+    const IotlbOptions options{.limit = limit,
+                               .limit_policy = LimitPolicy::kRetireOldest};
+    std::size_t failures = 0;
+    while (RunWithFailure(failures, options)) ++failures;
+    // Two pools, several chunks each.
+    EXPECT_GE(failures, limit == 0 ? 12u : 5u);
+  }
+}
+
+}  // namespace
+}  // namespace dmamap
