@@ -1,0 +1,123 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_FORMAT_H_
+#define DMAMAP_NICRING_FORMAT_H_
+
+// DescriptorFormat: what one ring entry looks like to the device.
+//
+// A format is a stateless type. It knows where the fields lie, which of them
+// the device writes and in what order, and how an entry is armed; it knows
+// nothing of mappings, buffers or positions. DescriptorFormat is what every
+// consumer needs: who owns the entry, and what does the device say of it.
+// ListFormat adds what a list with an end bit needs, the family of the i8255x:
+// each descriptor stands in front of the data in the same buffer and names the
+// next one. (A family with head and tail registers would add "arm".)
+//
+// Two rules bind every format:
+//   * each field that the device writes is loaded once per completion, through
+//     the Access policy, and only the snapshot is used afterwards;
+//   * a field that the driver writes is never loaded back: the driver keeps its
+//     own record, since the device can write there too.
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/version.h"
+#include "nicring/little_endian.h"
+
+namespace dmamap::inline v0 {
+
+// Where a field lies in its descriptor, in bytes: [offset, offset+size).
+struct Field {
+  std::uint32_t offset = 0;
+  std::uint32_t size = 0;
+};
+
+// The snapshot of what the device wrote about one completed entry.
+struct Completion {
+  bool good = false;             // received without an error
+  std::uint32_t length = 0;      // bytes, as the device claims: unchecked
+  std::uint32_t raw_status = 0;  // the status word, for the driver's log
+};
+
+// How a word that the device may access at the same time is loaded and stored.
+// `p` is aligned to 2 bytes. Words are little-endian in memory.
+//
+// Synchronisation edges, for a device that is a thread (a real one is ordered
+// by dma/barrier.h, which the caller adds)
+//   D1 -> A1  what the device wrote before it set the status is seen by the
+//             driver that has seen the status.
+//   A2 -> D2  what the driver wrote before it opened an entry is seen by the
+//             device that has seen the entry open.
+struct DeviceAccess {
+  static std::uint16_t Load16(const std::byte* p) {
+    using Shared [[gnu::may_alias]] = std::uint16_t;
+    // A1, acquire: pairs with D1, the device's store of this word.
+    return FromLittle16(
+        __atomic_load_n(reinterpret_cast<const Shared*>(p), __ATOMIC_ACQUIRE));
+  }
+  static void Store16(std::byte* p, std::uint16_t value) {
+    using Shared [[gnu::may_alias]] = std::uint16_t;
+    // A2, release: pairs with D2, the device's load of this word.
+    __atomic_store_n(reinterpret_cast<Shared*>(p), ToLittle16(value),
+                     __ATOMIC_RELEASE);
+  }
+};
+
+template <class F>
+concept DescriptorFormat = requires(const std::byte* descriptor,
+                                    typename F::Status status) {
+  // Bytes of a descriptor, and the alignment of its first byte.
+  { F::kHeaderBytes } -> std::convertible_to<std::uint32_t>;
+  { F::kAlignment } -> std::convertible_to<std::uint32_t>;
+  // The field that says who owns the entry: the device writes it last.
+  { F::kStatus } -> std::convertible_to<Field>;
+  // What else the device writes in the descriptor, all of it before kStatus.
+  { F::kCount } -> std::convertible_to<Field>;
+  // Loads the status, once.
+  { F::LoadStatus(descriptor) } -> std::same_as<typename F::Status>;
+  // True when the device is done with the entry.
+  { F::IsComplete(status) } -> std::same_as<bool>;
+  // Loads the other fields, each once. REQUIRES: IsComplete(status).
+  { F::Snapshot(descriptor, status) } -> std::same_as<Completion>;
+};
+
+// Where a list ends for the device.
+enum class ListEnd : std::uint8_t { kNo, kYes };
+
+// One step of moving the end of the list behind freshly linked entries. Every
+// step is visible to the device before the next begins.
+enum class ListStep : std::uint8_t {
+  kLink,     // the link of the old last entry names the first new one
+  kClose,    // the new stop gets size 0 and the end bit
+  kReopen,   // the old stop loses the end bit ...
+  kRestore,  // ... and then gets its size back
+};
+
+template <class F>
+concept ListFormat = DescriptorFormat<F> &&
+    requires(std::byte* descriptor, std::uint32_t value, ListEnd end) {
+  // Most data bytes that kSize can express.
+  { F::kMaxFrameBytes } -> std::convertible_to<std::uint32_t>;
+  // The fields that the driver writes. Neither kStatus nor kCount overlaps one
+  // of them: a driver's sync never carries a field that the device writes.
+  { F::kLink } -> std::convertible_to<Field>;
+  { F::kCommand } -> std::convertible_to<Field>;
+  { F::kSize } -> std::convertible_to<Field>;
+  // The order in which a move of the end becomes visible.
+  { F::kPublishOrder } -> std::convertible_to<const std::array<ListStep, 4>&>;
+  // Writes a whole descriptor: not complete, no link, no end, room for `value`
+  // data bytes. REQUIRES: the device cannot reach it yet.
+  F::WriteBlank(descriptor, value);
+  // Writes kLink, kCommand or kSize, and not a byte besides.
+  F::WriteLink(descriptor, value);
+  F::WriteEnd(descriptor, end);
+  F::WriteSize(descriptor, value);
+};
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_FORMAT_H_

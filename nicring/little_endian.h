@@ -1,0 +1,56 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_LITTLE_ENDIAN_H_
+#define DMAMAP_NICRING_LITTLE_ENDIAN_H_
+
+// Little-endian words in byte arrays, at any alignment, on any host.
+//
+// Everything is spelled in shifts of bytes, so that it is right on a big-endian
+// host by construction; g++ and clang turn each function into one move.
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/version.h"
+
+namespace dmamap::inline v0 {
+
+constexpr std::uint16_t LoadLe16(const std::byte* p) {
+  return static_cast<std::uint16_t>(std::to_integer<unsigned>(p[0]) |
+                                    std::to_integer<unsigned>(p[1]) << 8);
+}
+constexpr std::uint32_t LoadLe32(const std::byte* p) {
+  return static_cast<std::uint32_t>(LoadLe16(p)) |
+         static_cast<std::uint32_t>(LoadLe16(p + 2)) << 16;
+}
+
+constexpr void StoreLe16(std::byte* p, std::uint16_t value) {
+  p[0] = static_cast<std::byte>(value & 0xff);
+  p[1] = static_cast<std::byte>(value >> 8);
+}
+constexpr void StoreLe32(std::byte* p, std::uint32_t value) {
+  StoreLe16(p, static_cast<std::uint16_t>(value & 0xffff));
+  StoreLe16(p + 2, static_cast<std::uint16_t>(value >> 16));
+}
+
+// The same between a value and its memory image in a register, for a word that
+// must be loaded or stored whole.
+constexpr std::uint16_t FromLittle16(std::uint16_t image) {
+  struct Bytes {
+    std::byte byte[2];
+  };
+  return LoadLe16(std::bit_cast<Bytes>(image).byte);
+}
+constexpr std::uint16_t ToLittle16(std::uint16_t value) {
+  struct Bytes {
+    std::byte byte[2];
+  } bytes{};
+  StoreLe16(bytes.byte, value);
+  return std::bit_cast<std::uint16_t>(bytes);
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_LITTLE_ENDIAN_H_

@@ -1,0 +1,387 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_LIST_H_
+#define DMAMAP_NICRING_RX_LIST_H_
+
+// RxList: the armed descriptors of a receiver that follows a linked list.
+//
+//   head ...... stop last | tail      positions, counted from 0, never reused
+//   may complete  ^closed
+//
+// Invariant: head <= stop, stop + 2 == published <= tail, tail - head <=
+// entries. [head, stop) is open to the device. `stop` has the end bit and size
+// 0 (why: i8255x.h); the device never completes it nor sees the last.
+// [published, tail) is mapped, but not linked yet.
+//
+// Everything the ring decides on is private: positions, mappings and what each
+// header says. The device's link, command and size are never read back.
+//
+// Sync discipline, so that all of it works when the device sees a copy (a
+// bounce buffer) or a stale cache line:
+//   * each field that the driver changes is synced to the device alone, byte
+//     exact: a sync of the whole header would carry an old status over one that
+//     the device has just written;
+//   * the status is synced to the CPU alone, and the count again after a status
+//     that says complete. One sync of the header is a copy like any other: it
+//     may take the count before, and the status after the device wrote both;
+//   * a look that found nothing hands nothing back: the CPU wrote nothing.
+//
+// A skipped entry. While the stop moves, the device may see the old stop with
+// neither end bit nor size, and pass over it. A `suspect` is a former stop for
+// which that cannot be excluded; if an entry behind an incomplete suspect is
+// complete, and the suspect is incomplete when looked at *again* (it may have
+// completed between the two looks), it was skipped.
+//
+// Not thread-safe; the device may do anything at any time. Every loop is
+// bounded by the number of entries.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+#include "dma/address.h"
+#include "dma/assert.h"
+#include "dma/barrier.h"
+#include "dma/direction.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/buffer_pool.h"
+#include "nicring/format.h"
+
+namespace dmamap::inline v0 {
+
+struct RxListOptions {
+  std::uint32_t entries = 0;  // at least RxList::kMinEntries
+  std::uint32_t room = 0;     // data bytes offered for each frame, even
+  Iova base;                  // links are offsets from here
+};
+
+// What a look at the head found.
+enum class RxLook : std::uint8_t {
+  kNothing,   // the device is not done with it
+  kComplete,  // the device is done with entry head + skipped
+  kAtStop,    // there is no open entry
+  kFailed,    // the mapper refused to sync
+};
+
+template <ListFormat Format, Mapper MapperType>
+class RxList {
+ public:
+  // One that the device fills, the stop, and the last.
+  static constexpr std::uint32_t kMinEntries = 3;
+  static constexpr std::uint32_t kMaxEntries = 1u << 20;
+
+  struct Found {
+    RxLook look = RxLook::kNothing;
+    std::uint32_t skipped = 0;  // entries from head on that got no frame
+  };
+
+  RxList() = default;
+  RxList(const RxList&) = delete;
+  RxList& operator=(const RxList&) = delete;
+
+  // The mapper must outlive the list. kBusy the second time, kInvalidArgument,
+  // kLimit for more than kMaxEntries, kNoMemory.
+  Result<void> Init(MapperType* mapper, const RxListOptions& options) {
+    if (entries_) return Error::kBusy;
+    if (mapper == nullptr || options.entries < kMinEntries ||
+        options.room == 0 || options.room % 2 != 0 ||
+        options.room > Format::kMaxFrameBytes) {
+      return Error::kInvalidArgument;
+    }
+    if (options.entries > kMaxEntries) return Error::kLimit;
+    // A power of two, so that the slot of a position is a mask away.
+    std::uint32_t slots = 4;
+    while (slots < options.entries) slots *= 2;
+    entries_.reset(new (std::nothrow) Entry[slots]);
+    if (!entries_) return Error::kNoMemory;
+    mask_ = slots - 1;
+    mapper_ = mapper;
+    options_ = options;
+    return Ok();
+  }
+
+  std::uint32_t armed() const { return Narrow(tail_ - head_); }
+  bool full() const { return armed() == options_.entries; }
+  bool empty() const { return armed() == 0; }
+  // Entries that the device may fill.
+  std::uint32_t open() const {
+    return published_ == 0 ? 0 : Narrow(stop() - head_);
+  }
+  // Where a receiver is to start. REQUIRES: !empty().
+  Iova head_iova() const { return At(head_).mapping.iova; }
+
+  // Writes a blank descriptor into `buffer` and maps it behind the tail. The
+  // device learns of it by Publish. kLimit when full; kInvalidArgument for a
+  // buffer that is too small or misaligned; kOutOfRange when a link cannot
+  // express its I/O address; the mapper's errors. The buffer is unused then,
+  // and unmapped unless `unmapped` says otherwise.
+  struct Pushed {
+    Result<void> result;
+    Result<void> unmapped;
+  };
+  Pushed Push(const Buffer& buffer);
+
+  // Links what was pushed, and moves the stop. With fewer than kMinEntries in
+  // all it does nothing and returns kNoSpace. On a mapper's error the device
+  // still sees the old stop, and the next Publish does it all again.
+  Result<void> Publish();
+
+  // Looks at the head, and past it if it is a suspect.
+  Found Look();
+
+  // Loads what the device wrote about the head. REQUIRES: Look said kComplete
+  // with nothing skipped.
+  Result<Completion> Snapshot();
+
+  // A buffer that has left the list.
+  struct Popped {
+    Buffer buffer;
+    Result<void> synced;    // error: the data bytes are not the device's
+    Result<void> unmapped;  // error: the device may still reach the buffer
+  };
+
+  // Takes the head out of the list, makes `length` data bytes (at most the
+  // room) visible to the CPU, and unmaps the buffer. REQUIRES: !empty().
+  Popped Pop(std::uint32_t length);
+
+  // After a restart at the head nothing ahead of the device was skipped: saves
+  // looks, no more.
+  void ForgetSuspects() { safe_ = stop(); }
+
+  // Unmaps everything and hands each to give_back(const Popped&). The list is
+  // empty then and can be built anew. REQUIRES: the device is stopped.
+  template <class GiveBack>
+  void Clear(GiveBack&& give_back) {
+    while (!empty()) give_back(Pop(0));
+    head_ = tail_ = published_ = target_ = safe_ = 0;
+  }
+
+  bool CheckInvariants() const;
+
+ private:
+  using Position = std::uint64_t;
+  using Status = typename Format::Status;
+
+  struct Entry {
+    Buffer buffer;
+    Mapping mapping;
+    Status status{};        // the snapshot, once `complete`
+    bool complete = false;  // the device was seen to be done
+    bool was_stop = false;  // the device may have met it half open
+  };
+
+  static std::uint32_t Narrow(Position n) {
+    return static_cast<std::uint32_t>(n);
+  }
+  Entry& At(Position p) { return entries_[p & mask_]; }
+  const Entry& At(Position p) const { return entries_[p & mask_]; }
+  Position stop() const { return published_ - 2; }
+  bool Suspect(Position p) const { return At(p).was_stop && p >= safe_; }
+
+  Result<void> SyncToDevice(const Entry& entry, Field field) {
+    return mapper_->SyncForDevice(entry.mapping, field.offset, field.size);
+  }
+  Result<void> RunStep(ListStep step);
+  Result<void> Link();
+  Result<void> SetEnd(Position p, ListEnd end);
+  Result<void> SetSize(Position p, std::uint32_t size);
+  Result<bool> IsComplete(Position p);
+
+  std::unique_ptr<Entry[]> entries_;
+  MapperType* mapper_ = nullptr;
+  RxListOptions options_;
+  Position mask_ = 0;       // slots of entries_, less one
+  Position head_ = 0;       // the next to complete
+  Position tail_ = 0;       // the next to be armed
+  Position published_ = 0;  // tail as the device knows it; 0: no list yet
+  Position target_ = 0;     // where a failed Publish was going; 0: none
+  Position safe_ = 0;       // former stops below it were not skipped
+};
+
+template <ListFormat Format, Mapper MapperType>
+typename RxList<Format, MapperType>::Pushed RxList<Format, MapperType>::Push(
+    const Buffer& buffer) {
+  if (!entries_) return {Error::kShutDown, Ok()};
+  if (full()) return {Error::kLimit, Ok()};
+  const std::uint64_t needed =
+      std::uint64_t{Format::kHeaderBytes} + options_.room;
+  if (buffer.data == nullptr || buffer.size < needed ||
+      buffer.address.value() % Format::kAlignment != 0 ||
+      PhysAddrOf(buffer.data).value() % Format::kAlignment != 0) {
+    return {Error::kInvalidArgument, Ok()};
+  }
+  Format::WriteBlank(buffer.data, options_.room);
+  const Result<Mapping> mapping = mapper_->Map(
+      buffer.address, needed, Direction::kBidirectional, MapAttributes::kNone);
+  if (!mapping.ok()) return {mapping.error(), Ok()};
+  const std::uint64_t offset = mapping->iova - options_.base;
+  if (mapping->iova < options_.base || offset > UINT32_MAX - needed ||
+      offset % Format::kAlignment != 0) {
+    const Result<void> undone =
+        mapper_->Unmap(*mapping, MapAttributes::kSkipSync);
+    return {Error::kOutOfRange, undone};
+  }
+  At(tail_++) = Entry{buffer, *mapping, Status{}, false, false};
+  return {Ok(), Ok()};
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::Publish() {
+  if (!entries_) return Error::kShutDown;
+  if (armed() < kMinEntries) return Error::kNoSpace;
+  // Twice at most: a move that failed half-way has closed its new stop, and is
+  // completed as it began before one to the tail of today.
+  while (published_ != tail_) {
+    if (target_ == 0) target_ = tail_;
+    for (const ListStep step : Format::kPublishOrder) {
+      const Result<void> done = RunStep(step);
+      if (!done.ok()) return done;
+      DmaWriteBarrier();  // the device sees the steps in this order
+    }
+    published_ = target_;
+    target_ = 0;
+  }
+  // A later look at the head must not be older than kRestore: what it says
+  // about skipped entries rests on that (see Look).
+  DmaFullBarrier();
+  return Ok();
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::RunStep(ListStep step) {
+  const bool first = published_ == 0;  // there is no old stop
+  switch (step) {
+    case ListStep::kLink:
+      return Link();
+    case ListStep::kClose: {
+      const Result<void> size = SetSize(target_ - 2, 0);
+      return size.ok() ? SetEnd(target_ - 2, ListEnd::kYes) : size;
+    }
+    case ListStep::kReopen:
+      if (first) return Ok();
+      At(stop()).was_stop = true;
+      return SetEnd(stop(), ListEnd::kNo);
+    case ListStep::kRestore:
+      return first ? Ok() : SetSize(stop(), options_.room);
+  }
+  return Error::kInvalidArgument;
+}
+
+// The old last entry names the first new one, and so on.
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::Link() {
+  for (Position p = published_ == 0 ? 1 : published_; p < target_; ++p) {
+    Entry& before = At(p - 1);
+    const std::uint64_t offset = At(p).mapping.iova - options_.base;
+    Format::WriteLink(before.buffer.data, static_cast<std::uint32_t>(offset));
+    const Result<void> synced = SyncToDevice(before, Format::kLink);
+    if (!synced.ok()) return synced;
+  }
+  return Ok();
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::SetEnd(Position p, ListEnd end) {
+  Format::WriteEnd(At(p).buffer.data, end);
+  return SyncToDevice(At(p), Format::kCommand);
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::SetSize(Position p,
+                                                 std::uint32_t size) {
+  Format::WriteSize(At(p).buffer.data, size);
+  return SyncToDevice(At(p), Format::kSize);
+}
+
+// Loads the status until it says complete, and never after that.
+template <ListFormat Format, Mapper MapperType>
+Result<bool> RxList<Format, MapperType>::IsComplete(Position p) {
+  Entry& entry = At(p);
+  if (entry.complete) return true;
+  const Result<void> synced = mapper_->SyncForCpu(
+      entry.mapping, Format::kStatus.offset, Format::kStatus.size);
+  if (!synced.ok()) return synced.error();
+  entry.status = Format::LoadStatus(entry.buffer.data);
+  entry.complete = Format::IsComplete(entry.status);
+  return entry.complete;
+}
+
+template <ListFormat Format, Mapper MapperType>
+typename RxList<Format, MapperType>::Found RxList<Format, MapperType>::Look() {
+  if (open() == 0) return {RxLook::kAtStop, 0};
+  // First the nearest complete entry; between it and head only suspects.
+  Position done = head_;
+  for (; done < stop(); ++done) {
+    const Result<bool> complete = IsComplete(done);
+    if (!complete.ok()) return {RxLook::kFailed, 0};
+    if (*complete) break;
+    if (Suspect(done)) continue;
+    // A head that is no suspect and not complete: the device has not passed
+    // it. Every former stop behind it is open by now and will not be skipped.
+    if (done == head_) safe_ = stop();
+    return {RxLook::kNothing, 0};
+  }
+  if (done == stop()) return {RxLook::kNothing, 0};
+  DmaReadBarrier();  // the second looks are younger than the first
+  // Frames complete in order: what is not complete *now* was skipped.
+  for (Position p = head_; p < done; ++p) {
+    const Result<bool> complete = IsComplete(p);
+    if (!complete.ok()) return {RxLook::kFailed, 0};
+    if (*complete) done = p;
+  }
+  return {RxLook::kComplete, Narrow(done - head_)};
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<Completion> RxList<Format, MapperType>::Snapshot() {
+  const Entry& entry = At(head_);
+  DmaReadBarrier();  // the count is younger than the status
+  const Result<void> synced = mapper_->SyncForCpu(
+      entry.mapping, Format::kCount.offset, Format::kCount.size);
+  if (!synced.ok()) return synced.error();
+  return Format::Snapshot(entry.buffer.data, entry.status);
+}
+
+template <ListFormat Format, Mapper MapperType>
+typename RxList<Format, MapperType>::Popped RxList<Format, MapperType>::Pop(
+    std::uint32_t length) {
+  DMAMAP_ASSERT(!empty() && length <= options_.room);
+  Entry& entry = At(head_);
+  Popped popped{entry.buffer, Ok(), Ok()};
+  if (length != 0) {
+    popped.synced =
+        mapper_->SyncForCpu(entry.mapping, Format::kHeaderBytes, length);
+  }
+  // The bytes that count are here already.
+  popped.unmapped = mapper_->Unmap(entry.mapping, MapAttributes::kSkipSync);
+  entry = Entry{};
+  ++head_;
+  return popped;
+}
+
+template <ListFormat Format, Mapper MapperType>
+bool RxList<Format, MapperType>::CheckInvariants() const {
+  if (!entries_) return head_ == 0 && tail_ == 0 && published_ == 0;
+  if (tail_ < head_ || tail_ - head_ > options_.entries) return false;
+  if (published_ > tail_) return false;
+  if (published_ != 0 && !empty() &&
+      (published_ < 2 || head_ > stop() || safe_ > stop())) {
+    return false;
+  }
+  for (Position p = head_; p <= head_ + mask_; ++p) {
+    const Entry& entry = At(p);
+    const bool armed_here = p < tail_;
+    if (armed_here != (entry.buffer.data != nullptr)) return false;
+    if (armed_here != (entry.mapping.size != 0)) return false;
+    if (entry.complete && p >= stop()) return false;
+  }
+  return true;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_LIST_H_

@@ -1,0 +1,188 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Driver and device as a random walk, against a naive oracle: the list of the
+// frames that the device has stored.
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "nicring/rx_ring.h"
+#include "testing/rx_bench.h"
+
+namespace dmamap {
+namespace {
+
+using testing_bench::Bench;
+using testing_bench::BenchOptions;
+using testing_bench::Bytes;
+using testing_bench::CopyingWorld;
+using testing_bench::HookedFormat;
+using testing_bench::IdentityWorld;
+
+constexpr std::uint32_t kRoom = 64;
+constexpr std::uint32_t kMaxFrame = 56;
+
+// What the sink must have seen: the good frames that are not too long.
+std::vector<Bytes> Deliverable(const std::vector<Bytes>& stored) {
+  std::vector<Bytes> out;
+  for (const Bytes& frame : stored) {
+    if (frame.size() <= kMaxFrame) out.push_back(frame);
+  }
+  return out;
+}
+
+template <class B>
+void Inject(B& bench) {
+  const auto size = *rc::gen::inRange<std::size_t>(1, kRoom + 8);
+  const bool damaged = *rc::gen::inRange(0, 10) == 0;
+  bench.Inject(size, damaged ? i8255x::kStatusCrc : 0);
+}
+
+template <class B>
+void StepDevice(B& bench) {
+  const int steps = *rc::gen::inRange(1, 30);
+  for (int i = 0; i < steps && bench.Step(); ++i) {
+  }
+}
+
+template <class B>
+void PollOnce(B& bench) {
+  const auto budget = *rc::gen::inRange<std::size_t>(0, 6);
+  const RxPollResult r = bench.Poll(budget);
+  RC_ASSERT(r.done <= budget);
+  RC_ASSERT(r.cut == (r.done == budget));
+}
+
+// Somebody else takes buffers away, and brings them back.
+template <class B>
+void MovePool(B& bench, std::vector<Buffer>& away) {
+  if (*rc::gen::arbitrary<bool>()) {
+    const int n = *rc::gen::inRange(1, 10);
+    for (int i = 0; i < n; ++i) {
+      const Result<Buffer> b = bench.pool.Get();
+      if (b.ok()) away.push_back(*b);
+    }
+    return;
+  }
+  while (!away.empty() && *rc::gen::inRange(0, 4) != 0) {
+    RC_ASSERT(bench.pool.Put(away.back()).ok());
+    away.pop_back();
+  }
+}
+
+template <class World, class Format>
+void RandomWalk() {
+  BenchOptions options;
+  options.entries = *rc::gen::inRange<std::uint32_t>(3, 9);
+  options.buffers = options.entries + *rc::gen::inRange<std::uint32_t>(0, 6);
+  options.room = kRoom;
+  options.max_frame = kMaxFrame;
+  options.fetch = *rc::gen::element(HeaderFetch::kOnFrame, HeaderFetch::kAhead);
+  options.mapper.descending = *rc::gen::arbitrary<bool>();
+  Bench<World, Format> bench(options);
+  bench.Start();
+  // The device runs inside the driver's calls too. A generator of its own:
+  // RapidCheck's is too slow for every access.
+  auto random = *rc::gen::arbitrary<std::uint32_t>();
+  const auto one_in = *rc::gen::element(1u, 2u, 5u, 20u);
+  bench.SetHook([&bench, &random, one_in] {
+    random = random * 1664525u + 1013904223u;
+    for (std::uint32_t i = 0; (random >> 16) % one_in == 0 && i < 12; ++i) {
+      if (!bench.Step()) return;
+      random = random * 1664525u + 1013904223u;
+    }
+  });
+  std::vector<Buffer> away;
+  const int moves = *rc::gen::inRange(1, 1000);
+  for (int i = 0; i < moves; ++i) {
+    switch (*rc::gen::inRange(0, 9)) {
+      case 0:
+      case 1:
+      case 8:
+        Inject(bench);
+        break;
+      case 2:
+      case 3:
+        StepDevice(bench);
+        break;
+      case 4:
+      case 5:
+        PollOnce(bench);
+        break;
+      case 6:
+        MovePool(bench, away);
+        break;
+      case 7:
+        bench.ring.Refill(bench.registers);
+        break;
+    }
+    RC_ASSERT(bench.Sound());
+    // Conservation: what the device completed is consumed or in the ring.
+    const SimI8255xCounters c = bench.sim->counters();
+    const RxStatistics& s = bench.ring.statistics();
+    RC_ASSERT(s.rx_completions <= c.rx_good + c.rx_bad);
+    RC_ASSERT(c.rx_good + c.rx_bad - s.rx_completions <= bench.ring.armed());
+    RC_ASSERT(s.rx_skipped <= c.skipped);
+  }
+  for (const Buffer& b : away) RC_ASSERT(bench.pool.Put(b).ok());
+  bench.Settle();
+  const SimI8255xCounters c = bench.sim->counters();
+  const RxStatistics& s = bench.ring.statistics();
+  RC_ASSERT(bench.sink.frames == Deliverable(bench.stored));
+  RC_ASSERT(s.rx_completions == c.rx_good + c.rx_bad);
+  RC_ASSERT(s.rx_errors == c.rx_bad);
+  RC_ASSERT(s.rx_over_length_errors ==
+            bench.stored.size() - bench.sink.frames.size());
+  RC_ASSERT(s.rx_length_violations == 0u);
+  RC_ASSERT(bench.ring.armed() == options.entries);
+  RC_ASSERT(bench.pool.free_buffers() == options.buffers - options.entries);
+  bench.Inject(40);  // not stuck
+  bench.Settle();
+  RC_ASSERT(bench.sim->counters().rx_good == c.rx_good + 1);
+}
+
+RC_GTEST_PROP(RxRingProperty, IdentityMapping, ()) {
+  RandomWalk<IdentityWorld, HookedFormat>();
+}
+RC_GTEST_PROP(RxRingProperty, CopyingMapping, ()) {
+  RandomWalk<CopyingWorld<>, I8255xFormat>();
+}
+
+// FixedPool against a count of what is out.
+RC_GTEST_PROP(FixedPoolProperty, HandsOutDisjointBuffersAndTakesThemBack, ()) {
+  FixedPool pool;
+  const auto n = *rc::gen::inRange<std::uint32_t>(1, 20);
+  const auto size = *rc::gen::inRange<std::uint32_t>(1, 200);
+  const auto skew = *rc::gen::inRange<std::uint32_t>(0, 64);
+  RC_ASSERT(pool.Init({n, size, skew}).ok());
+  std::vector<Buffer> out;
+  for (int i = 0; i < 60; ++i) {
+    if (*rc::gen::arbitrary<bool>()) {
+      const Result<Buffer> b = pool.Get();
+      RC_ASSERT(b.ok() == (out.size() < n));
+      if (!b.ok()) continue;
+      for (const Buffer& other : out) {
+        RC_ASSERT(b->data + b->size <= other.data ||
+                  other.data + other.size <= b->data);
+      }
+      out.push_back(*b);
+    } else if (!out.empty()) {
+      const auto at = *rc::gen::inRange<std::size_t>(0, out.size());
+      RC_ASSERT(pool.Put(out[at]).ok());
+      RC_ASSERT(pool.Put(out[at]).error() == Error::kDoubleFree);
+      out.erase(out.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    RC_ASSERT(pool.CheckInvariants());
+    RC_ASSERT(pool.free_buffers() == n - out.size());
+  }
+}
+
+}  // namespace
+}  // namespace dmamap
