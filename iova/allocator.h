@@ -1,0 +1,323 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOVA_ALLOCATOR_H_
+#define DMAMAP_IOVA_ALLOCATOR_H_
+
+// IovaAllocator: hands out ranges of I/O addresses from a window.
+//
+//   Allocate(1)   CpuCache: the slot's loaded magazine   a pop, no lock
+//                   previous magazine, depot             lock-free
+//                     Store, a batch at a time           under one Lock
+//   Free(a, 1)    LiveTags: is it live, and 1 page?      one load, one compare
+//                   CpuCache: push                       no lock
+//
+// Ranges of up to 2^(kClasses-1) pages (32) are cached; they take a power of
+// two of pages and are aligned to that. Larger ones come straight from the
+// store and take no page more than asked for; so do, rounded up, small ones
+// that are to be aligned to more than their size.
+//
+// A free is checked before anything changes: kForeign (nothing begins here),
+// kDoubleFree (handed out before, or waiting in a magazine to be), kMismatch
+// (another size). FreeCheck (live_tags.h) says what two
+// frees at the same instant get.
+//
+// kNoSpace is said only after the caller's own magazines, the depot and the
+// cache of slotless callers went back to the store and it was asked again.
+// Magazines of other slots cannot be touched without a lock in their owners'
+// fast path: up to two of them for each class and slot may hold addresses that
+// somebody else is refused. Near the end of the window a refill therefore takes
+// one range, not a batch.
+//
+// Thread-safe after Init. Progress: lock-free while magazines serve; the store
+// is under Policy::Lock. When a slot loses its owner (SlotListener) its
+// magazines go to the depot or the store.
+//
+//   StandardAllocator iova;  // iova/standard.h
+//   auto window = Range::FromFirstLast(Iova(0x1000), Iova(0xffffffff));
+//   if (Result<void> r = iova.Init({.window = *window}); !r.ok()) ...
+//   Result<Iova> a = iova.Allocate(4);           // 4 pages
+//   Result<void> f = iova.Free(*a, 4);
+//
+// Keeps guarantees 8, 9 and 12 of the library.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "dma/address.h"
+#include "dma/cpu.h"
+#include "dma/result.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+#include "iova/constraints.h"
+#include "iova/cpu_cache.h"
+#include "iova/live_tags.h"
+#include "iova/range_store.h"
+#include "iova/stats.h"
+
+namespace dmamap::inline v0 {
+
+struct AllocatorOptions {
+  // Page-aligned, inclusive. Page 0 is given out if it is in the window.
+  Range window = Range::Whole();
+  PageSize page = PageSize();
+  // Never handed out; rounded out to pages. May overlap and leave the window.
+  std::span<const Range> reserved = {};
+  // Full magazines that wait in the depot for each size class, at most.
+  std::uint32_t depot_limit = 32;
+};
+
+// What an embedder may change beside the store and the slots.
+struct AllocatorPolicy {
+  template <class T>
+  using Atom = std::atomic<T>;
+  using Lock = SpinLock;
+  static constexpr unsigned kClasses = 6;  // 1, 2, 4 .. 32 pages
+  static constexpr std::size_t kMagazineEntries = 127;
+  static constexpr FreeCheck kFreeCheck = FreeCheck::kOrdered;
+};
+
+template <RangeStore Store, CpuLocal Cpu, class Policy = AllocatorPolicy>
+class IovaAllocator {
+  using Cache = CpuCache<Policy::kClasses, Policy::kMagazineEntries,
+                         Policy::template Atom>;
+  using Tags = LiveTags<Policy::template Atom>;
+  using Bin = typename Cache::Bin;
+  using MagazineType = typename Cache::MagazineType;
+
+ public:
+  static constexpr unsigned kClasses = Policy::kClasses;
+  static_assert(kClasses >= 1 && kClasses <= 13);
+  using Stats = BasicAllocatorStats<kClasses>;
+
+  // The arguments make the Cpu policy.
+  template <class... Args>
+  explicit IovaAllocator(Args&&... cpu)
+      : cpu_(std::forward<Args>(cpu)...), listener_(&OnRetired, this) {}
+  IovaAllocator(const IovaAllocator&) = delete;
+  IovaAllocator& operator=(const IovaAllocator&) = delete;
+  // Frees all memory; what is still live is forgotten. REQUIRES: no call is
+  // under way.
+  ~IovaAllocator() {
+    if (ready_) cpu_.Unsubscribe(listener_);
+  }
+
+  // Once, before any other call: then kBusy. kInvalidArgument when the window
+  // is not page-aligned or has no page that is not reserved, kUnsupported when
+  // it ends at page 2^52 or later, kLimit when slots and depot could need more
+  // than 2^14 magazines, kNoMemory. After an error the object is of no use.
+  Result<void> Init(const AllocatorOptions& options);
+
+  // `pages` pages; the first byte. Errors: kNoSpace, kNoMemory,
+  // kInvalidArgument (0 pages, an alignment that is not a power of two),
+  // kShutDown before Init.
+  Result<Iova> Allocate(std::uint64_t pages) {
+    const SlotGuard<Cpu> guard(cpu_);
+    Iova first;
+    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
+      if (TakeTop(*bin, pages, first)) [[likely]]
+        return first;
+    }
+    return AllocateSlow(guard.slot(), pages);
+  }
+  Result<Iova> Allocate(std::uint64_t pages, const Constraints& constraints) {
+    const SlotGuard<Cpu> guard(cpu_);
+    Iova first;
+    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
+      if (Suits(*bin, pages, constraints)) [[likely]] {
+        if (TakeTop(*bin, pages, first)) [[likely]]
+          return first;
+      }
+    }
+    return AllocateConstrained(guard.slot(), pages, constraints);
+  }
+
+  // Ends the range that Allocate(pages) returned as `first`. Errors, after
+  // which nothing has changed: kForeign, kDoubleFree, kMismatch,
+  // kInvalidArgument (0 pages), kShutDown before Init. Never for want of memory
+  // or space.
+  Result<void> Free(Iova first, std::uint64_t pages) {
+    const SlotGuard<Cpu> guard(cpu_);
+    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
+      if (PutChecked(*bin, first, pages)) [[likely]]
+        return Ok();
+    }
+    return FreeSlow(guard.slot(), first, pages);
+  }
+
+  // Gives what the depot and slotless callers cached back to the store, and
+  // what the caller's own slot did.
+  void Trim() {
+    const SlotGuard<Cpu> guard(cpu_);
+    if (ready_) Flush(guard.slot());
+  }
+
+  // Calls fn(Range) for each range that is handed out, ascending. Exact only
+  // while nobody allocates or frees.
+  template <class Fn>
+  void ForEachLive(Fn&& fn) const {
+    tags_.ForEachLive([&](std::uint64_t page, std::uint64_t pages) {
+      fn(*Range::FromFirstLast(
+          Iova(page << shift_),
+          Iova(((page + pages - 1) << shift_) | page_.mask())));
+    });
+  }
+
+  Stats stats() const;
+
+  // Every page of the window is in exactly one of: the store, one magazine, a
+  // live range. REQUIRES: nobody else uses the allocator. Walks everything.
+  bool CheckInvariants() const;
+
+  Cpu& cpu() { return cpu_; }
+
+ private:
+  using LockType = typename Policy::Lock;
+
+  // The smallest class of at least `pages` pages; kClasses or more when there
+  // is none, or for 0 pages.
+  static unsigned ClassOf(std::uint64_t pages) {
+    return static_cast<unsigned>(std::bit_width(pages - 1));
+  }
+  // Pages that a range of `pages` pages keeps from the store, whichever way it
+  // was allocated: so a small one may always be freed into a magazine.
+  static std::uint64_t PagesHeld(std::uint64_t pages) {
+    const unsigned size_class = ClassOf(pages);
+    return size_class < kClasses ? std::uint64_t{1} << size_class : pages;
+  }
+  // The caller's bin for ranges of this size; null when there is none (yet) or
+  // the size is not cached.
+  Bin* FindBin(std::size_t slot, std::uint64_t pages) const {
+    const unsigned size_class = ClassOf(pages);
+    if (slot >= local_slots_ || size_class >= kClasses) [[unlikely]] {
+      return nullptr;
+    }
+    typename Cache::Slot* owned = cache_.Find(slot);
+    return owned != nullptr ? &owned->bin[size_class] : nullptr;
+  }
+
+  // True when the top entry of `loaded`, if there is one, meets the
+  // constraints. Entries are aligned to their size.
+  bool Suits(const Bin& bin, std::uint64_t pages, const Constraints& c) const {
+    if ((c.alignment & (c.alignment - 1)) != 0) return false;
+    if ((c.alignment >> shift_) > pages) return false;
+    const MagazineType* magazine = bin.loaded;
+    if (magazine == nullptr || magazine->empty()) [[unlikely]]
+      return false;
+    // Modulo 2^64: the last byte of the space may be the range's last.
+    return Iova(((magazine->Top() + pages) << shift_) - 1) <= c.limit;
+  }
+
+  // Fast path of Allocate: the top entry of `loaded`, if its tag says that it
+  // belongs there.
+  bool TakeTop(Bin& bin, std::uint64_t pages, Iova& first) {
+    MagazineType* magazine = bin.loaded;
+    if (magazine == nullptr || magazine->empty()) [[unlikely]]
+      return false;
+    const std::uint64_t page = magazine->Top();
+    typename Tags::Cell* cell = tags_.FindKnown(page);
+    if (cell->Load() != Tag::Cached(magazine->number())) [[unlikely]] {
+      return false;
+    }
+    magazine->Pop();
+    cell->Store(Tag::Live(pages));
+    bin.allocations.Add();
+    first = Iova(page << shift_);
+    return true;
+  }
+
+  // Fast path of Free: a live range of this size, and room in `loaded`.
+  bool PutChecked(Bin& bin, Iova first, std::uint64_t pages) {
+    if ((first.value() & offset_mask_) != 0) [[unlikely]]
+      return false;
+    const std::uint64_t page = first.value() >> shift_;
+    MagazineType* magazine = bin.loaded;
+    if (magazine == nullptr || magazine->full()) [[unlikely]]
+      return false;
+    typename Tags::Cell* cell = tags_.Find(page);
+    if (cell == nullptr) [[unlikely]]
+      return false;
+    const Tag cached = Tag::Cached(magazine->number());
+    if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
+      if (!cell->Exchange(Tag::Live(pages), cached)) return false;
+    } else {
+      if (cell->Load() != Tag::Live(pages)) [[unlikely]]
+        return false;
+      cell->Store(cached);
+    }
+    magazine->Push(page);
+    bin.frees.Add();
+    return true;
+  }
+
+  [[gnu::noinline]] Result<Iova> AllocateSlow(std::size_t slot,
+                                              std::uint64_t pages) {
+    return AllocateConstrained(slot, pages, Constraints());
+  }
+  [[gnu::noinline]] Result<Iova> AllocateConstrained(
+      std::size_t slot, std::uint64_t pages, const Constraints& constraints);
+  [[gnu::noinline]] Result<void> FreeSlow(std::size_t slot, Iova first,
+                                          std::uint64_t pages);
+
+  // Init and its parts.
+  Result<void> InsertUnreserved(const AllocatorOptions& options);
+
+  // The slow paths, in allocator_slow.h.
+  Result<PageRequest> ToRequest(std::uint64_t pages, const Constraints&) const;
+  template <class Fn>
+  auto WithSlot(std::size_t slot, Fn&& fn);
+  Result<std::uint64_t> AllocateOnce(std::size_t slot, std::uint64_t pages,
+                                     const PageRequest& request);
+  bool TakeFitting(Bin& bin, unsigned size_class, std::uint64_t pages,
+                   std::uint64_t last, std::uint64_t& page);
+  Result<std::uint64_t> AllocateFromStore(Bin* bin, std::uint64_t pages,
+                                          const PageRequest& request);
+  bool Prefetch(MagazineType& magazine, unsigned size_class);
+  bool PrefetchRun(MagazineType& magazine, unsigned size_class,
+                   std::uint64_t ranges);
+  Result<void> FreeCached(std::size_t n, Iova first, std::uint64_t pages);
+  Result<void> FreeToStore(std::uint64_t page, std::uint64_t pages);
+  void Empty(unsigned size_class, MagazineType& magazine);
+  void FlushSlot(std::size_t n);
+  void Flush(std::size_t slot);
+  static void OnRetired(void* self, std::size_t slot);
+
+  // Read by every call, written by Init.
+  unsigned shift_ = 12;
+  bool ready_ = false;
+  std::uint64_t offset_mask_ = 0;
+  std::size_t local_slots_ = 0;  // the last slot of cache_ is the shared one
+  PageSize page_;
+  std::uint64_t window_pages_ = 0;  // that are not reserved
+  Cpu cpu_;
+  SlotListener listener_;
+  Cache cache_;
+  Tags tags_;
+
+  // Callers without a slot take turns with slot `local_slots_`. Taken before
+  // store_lock_.
+  alignas(kCacheLine) LockType shared_lock_;
+  alignas(kCacheLine) mutable LockType store_lock_;
+  // Under store_lock_; the last class counts what is too large for a cache.
+  Store store_;
+  std::array<std::uint64_t, kClasses + 1> from_store_ = {};
+  std::array<std::uint64_t, kClasses + 1> to_store_ = {};
+  std::array<std::uint64_t, kClasses + 1> direct_allocations_ = {};
+  std::array<std::uint64_t, kClasses + 1> direct_frees_ = {};
+  std::array<std::uint64_t, kClasses> dropped_ = {};
+  std::uint64_t refusals_ = 0;
+  std::uint64_t flushes_ = 0;
+};
+
+}  // namespace dmamap::inline v0
+
+#include "iova/allocator_check.h"  // IWYU pragma: export
+#include "iova/allocator_slow.h"   // IWYU pragma: export
+
+#endif  // DMAMAP_IOVA_ALLOCATOR_H_

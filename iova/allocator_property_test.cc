@@ -1,0 +1,431 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <ostream>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "iova/allocator.h"
+#include "iova/buddy_store.h"
+#include "iova/store_model_for_test.h"
+
+namespace dmamap {
+namespace {
+
+constexpr unsigned kShift = 12;
+constexpr std::size_t kSlots = 3;
+
+// Small magazines, so that a short sequence reaches depot and store.
+struct SmallPolicy : AllocatorPolicy {
+  static constexpr std::size_t kMagazineEntries = 4;
+};
+struct ExactPolicy : SmallPolicy {
+  static constexpr FreeCheck kFreeCheck = FreeCheck::kExact;
+};
+template <class Policy>
+using TestAllocator = IovaAllocator<BuddyStore, FakeCpu, Policy>;
+
+enum class Do : std::uint8_t {
+  kAllocate,
+  kFree,
+  kFreeAgain,      // a range that was freed
+  kFreeWrongSize,  // a live range, another size
+  kFreeAnywhere,   // any address
+  kSwitchSlot,
+  kRetire,  // the current slot
+  kTrim,
+};
+struct Step {
+  Do what = Do::kAllocate;
+  std::uint64_t pages = 1;
+  unsigned align_order = 0;
+  bool align_to_size = false;
+  bool limited = false;
+  std::uint64_t number = 0;  // limit, pick, address or slot, as needed
+};
+
+std::ostream& operator<<(std::ostream& out, const Step& s) {
+  return out << "{what " << static_cast<int>(s.what) << ", pages " << s.pages
+             << ", align " << s.align_order << (s.align_to_size ? ", size" : "")
+             << (s.limited ? ", limited" : "") << ", number " << s.number
+             << "}";
+}
+
+// Drives an allocator beside the model; Run returns what differed, or "".
+template <class Allocator>
+class Model {
+ public:
+  Model(const StoreWindow& window) : allocator_(kSlots), pages_(window) {}
+
+  std::string Run(const StoreWindow& window, const std::vector<Step>& steps) {
+    std::vector<Range> reserved;
+    for (std::uint64_t hole : window.holes) {
+      const Iova at((window.first + hole % window.pages) << kShift);
+      reserved.push_back(Range::Byte(at + hole % 4096));
+    }
+    const AllocatorOptions options{
+        .window = *Range::FromFirstLast(Iova(pages_.first() << kShift),
+                                        Iova(pages_.last() << kShift | 0xfff)),
+        .reserved = reserved,
+        .depot_limit = 2};
+    const bool any = pages_.free_pages() != 0;
+    if (allocator_.Init(options).ok() != any) return "Init";
+    if (!any) return "";
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      std::string wrong = Take(steps[i]);
+      if (wrong.empty()) wrong = Check();
+      if (!wrong.empty()) return wrong + " at step " + std::to_string(i);
+    }
+    return Close();
+  }
+
+ private:
+  std::string Take(const Step& step) {
+    switch (step.what) {
+      case Do::kAllocate:
+        return Allocate(step);
+      case Do::kFree:
+        return Free(step);
+      case Do::kFreeAgain:
+      case Do::kFreeAnywhere:
+        return FreeBadly(step);
+      case Do::kFreeWrongSize:
+        return FreeWrongSize(step);
+      case Do::kSwitchSlot:
+        allocator_.cpu().set_current(step.number % (kSlots + 1) == kSlots
+                                         ? kNoSlot
+                                         : step.number % (kSlots + 1));
+        return "";
+      case Do::kRetire:
+        allocator_.cpu().Retire(step.number % kSlots);
+        return "";
+      case Do::kTrim:
+        allocator_.Trim();
+        return "";
+    }
+    return "";
+  }
+
+  static std::uint64_t Held(std::uint64_t pages) {
+    std::uint64_t held = 1;
+    while (held < pages) held *= 2;
+    return pages <= 32 ? held : pages;
+  }
+
+  std::string Allocate(const Step& step) {
+    Constraints c;
+    c.alignment = step.align_order == 0 ? 0 : 4096ull << step.align_order;
+    c.align_to = step.align_to_size ? AlignTo::kSize : AlignTo::kPage;
+    std::uint64_t last = ~std::uint64_t{0};
+    bool none = false;  // the limit leaves no whole page
+    if (step.limited) {
+      // Any byte of the window, and a little around it.
+      c.limit = Iova((pages_.first() << kShift) + step.number);
+      const std::uint64_t whole = (c.limit.value() + 1) >> kShift;
+      none = whole == 0;
+      last = whole - 1;
+    }
+    Result<Iova> got = allocator_.Allocate(step.pages, c);
+    if (!got.ok() && got.error() != Error::kNoSpace) return "wrong refusal";
+    if (!got.ok()) {
+      // What other slots cache may be refused; nothing else.
+      for (std::size_t s = 0; s < kSlots; ++s) allocator_.cpu().Retire(s);
+      got = allocator_.Allocate(step.pages, c);
+      const bool fits = !none && Fits(step, last);
+      if (got.ok() != fits) return fits ? "refused what fits" : "impossible";
+      if (!got.ok()) return "";
+    }
+    const std::uint64_t page = got->value() >> kShift;
+    if ((got->value() & 0xfff) != 0) return "not a page";
+    if (!pages_.IsFree(page, Held(step.pages))) return "handed out twice";
+    if (page + step.pages - 1 > last) return "over the limit";
+    if ((page & ((std::uint64_t{1} << AlignOrder(step)) - 1)) != 0) {
+      return "misaligned";
+    }
+    pages_.Set(page, Held(step.pages), false);
+    live_[page] = step.pages;
+    ever_.insert(page);
+    return "";
+  }
+  static unsigned AlignOrder(const Step& step) {
+    unsigned order = step.align_order;
+    while (step.align_to_size && (1ull << order) < step.pages) ++order;
+    return order;
+  }
+  // A block of the padded size whose first `pages` lie under the limit.
+  bool Fits(const Step& step, std::uint64_t last) const {
+    PageRequest request{.count = step.pages, .align_order = AlignOrder(step)};
+    if (step.pages <= 32) {
+      while ((1ull << request.align_order) < Held(step.pages)) {
+        ++request.align_order;
+      }
+    }
+    request.last = last;
+    return pages_.Fits(request);
+  }
+
+  std::string Free(const Step& step) {
+    if (live_.empty()) return "";
+    auto at = live_.begin();
+    std::advance(at, static_cast<long>(step.number % live_.size()));
+    const auto [page, pages] = *at;
+    if (!allocator_.Free(Iova(page << kShift), pages).ok()) return "free";
+    pages_.Set(page, Held(pages), true);
+    live_.erase(at);
+    return "";
+  }
+  std::string FreeBadly(const Step& step) {
+    std::uint64_t address = (pages_.first() << kShift) + step.number;
+    if (step.what == Do::kFreeAgain) {
+      if (ever_.empty()) return "";
+      auto at = ever_.begin();
+      std::advance(at, static_cast<long>(step.number % ever_.size()));
+      address = *at << kShift;
+    }
+    const std::uint64_t page = address >> kShift;
+    if ((address & 0xfff) == 0 && live_.count(page) != 0) return "";
+    const Result<void> r = allocator_.Free(Iova(address), step.pages);
+    if (r.ok()) return "bad free accepted";
+    const bool was = (address & 0xfff) == 0 && ever_.count(page) != 0;
+    if (was && r.error() != Error::kDoubleFree) return "not a double free?";
+    if (!was && r.error() != Error::kForeign &&
+        r.error() != Error::kDoubleFree) {  // a prefetched one counts as free
+      return "not foreign?";
+    }
+    return "";
+  }
+  std::string FreeWrongSize(const Step& step) {
+    if (live_.empty()) return "";
+    auto at = live_.begin();
+    std::advance(at, static_cast<long>(step.number % live_.size()));
+    if (step.pages == at->second) return "";
+    const Result<void> r =
+        allocator_.Free(Iova(at->first << kShift), step.pages);
+    return !r.ok() && r.error() == Error::kMismatch ? "" : "wrong size";
+  }
+
+  std::string Check() {
+    if (!allocator_.CheckInvariants()) return "invariant";
+    std::map<std::uint64_t, std::uint64_t> seen;
+    allocator_.ForEachLive([&](Range r) {
+      seen[r.first().value() >> kShift] = r.size() >> kShift;
+    });
+    if (seen != live_) return "ForEachLive";
+    if (allocator_.stats().live != live_.size()) return "stats";
+    return "";
+  }
+  std::string Close() {
+    for (const auto& [page, pages] : live_) {
+      if (!allocator_.Free(Iova(page << kShift), pages).ok()) return "close";
+      pages_.Set(page, Held(pages), true);
+    }
+    live_.clear();
+    for (std::size_t s = 0; s < kSlots; ++s) allocator_.cpu().Retire(s);
+    allocator_.Trim();
+    if (allocator_.stats().cached != 0) return "cached after all";
+    if (allocator_.stats().free_pages != pages_.free_pages()) return "lost";
+    return Check();
+  }
+
+  Allocator allocator_;
+  PageMap pages_;
+  std::map<std::uint64_t, std::uint64_t> live_;
+  std::set<std::uint64_t> ever_;  // pages that a range began at
+};
+
+template <class Allocator>
+std::string RunModel(const StoreWindow& window,
+                     const std::vector<Step>& steps) {
+  Model<Allocator> model(window);
+  return model.Run(window, steps);
+}
+
+rc::Gen<Step> AnyStep() {
+  return rc::gen::build<Step>(
+      rc::gen::set(&Step::what,
+                   rc::gen::weightedElement<Do>({{10, Do::kAllocate},
+                                                 {7, Do::kFree},
+                                                 {1, Do::kFreeAgain},
+                                                 {1, Do::kFreeWrongSize},
+                                                 {1, Do::kFreeAnywhere},
+                                                 {2, Do::kSwitchSlot},
+                                                 {1, Do::kRetire},
+                                                 {1, Do::kTrim}})),
+      rc::gen::set(&Step::pages,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{6, rc::gen::just<std::uint64_t>(1)},
+                        {3, rc::gen::inRange<std::uint64_t>(1, 34)},
+                        {1, rc::gen::inRange<std::uint64_t>(1, 300)}})),
+      rc::gen::set(&Step::align_order, rc::gen::weightedOneOf<unsigned>(
+                                           {{4, rc::gen::just(0u)},
+                                            {1, rc::gen::inRange(0u, 9u)}})),
+      rc::gen::set(&Step::align_to_size, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&Step::limited, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&Step::number,
+                   rc::gen::inRange<std::uint64_t>(0, 1u << 21)));
+}
+rc::Gen<StoreWindow> AnyWindow() {
+  constexpr std::uint64_t kTop = std::uint64_t{1} << kMaxPageBits;
+  return rc::gen::map(
+      rc::gen::tuple(rc::gen::inRange<std::uint64_t>(1, 700),
+                     rc::gen::element<std::uint64_t>(0, 1, 1000, 0xfff00, kTop),
+                     rc::gen::container<std::vector<std::uint64_t>>(
+                         rc::gen::inRange<std::uint64_t>(0, 700))),
+      [](const auto& t) {
+        StoreWindow window;
+        window.pages = std::get<0>(t);
+        window.first =
+            std::get<1>(t) == kTop ? kTop - window.pages : std::get<1>(t);
+        window.holes = std::get<2>(t);
+        return window;
+      });
+}
+
+template <class Allocator>
+void Agrees() {
+  for (int sequence = 0; sequence < 2; ++sequence) {
+    const StoreWindow window = *AnyWindow();
+    const auto steps = *rc::gen::container<std::vector<Step>>(AnyStep());
+    RC_ASSERT(RunModel<Allocator>(window, steps) == std::string());
+  }
+}
+RC_GTEST_PROP(AllocatorProperty, AgreesWithThePageMap, ()) {
+  Agrees<TestAllocator<SmallPolicy>>();
+}
+RC_GTEST_PROP(AllocatorProperty, AgreesWithThePageMapWhenExact, ()) {
+  Agrees<TestAllocator<ExactPolicy>>();
+}
+
+// Negative controls: an allocator with one rule broken must be found out.
+template <class Change>
+class Broken {
+ public:
+  explicit Broken(std::size_t slots) : real_(slots) {}
+  Result<void> Init(const AllocatorOptions& o) { return real_.Init(o); }
+  Result<Iova> Allocate(std::uint64_t pages, const Constraints& c) {
+    return change_.Allocate(real_, pages, c);
+  }
+  Result<void> Free(Iova first, std::uint64_t pages) {
+    return change_.Free(real_, first, pages);
+  }
+  void Trim() { real_.Trim(); }
+  template <class Fn>
+  void ForEachLive(Fn&& fn) const {
+    real_.ForEachLive(fn);
+  }
+  auto stats() const { return real_.stats(); }
+  bool CheckInvariants() const { return real_.CheckInvariants(); }
+  FakeCpu& cpu() { return real_.cpu(); }
+
+ private:
+  TestAllocator<SmallPolicy> real_;
+  Change change_;
+};
+using Real = TestAllocator<SmallPolicy>;
+struct Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, const Constraints& c) {
+    return a.Allocate(pages, c);
+  }
+  Result<void> Free(Real& a, Iova first, std::uint64_t pages) {
+    return a.Free(first, pages);
+  }
+};
+// Believes the caller, as Linux does: the address enters the cache unchecked.
+struct BelievesTheSize : Faithful {
+  Result<void> Free(Real& a, Iova first, std::uint64_t pages) {
+    const Result<void> r = a.Free(first, pages);
+    return !r.ok() && r.error() == Error::kMismatch ? Ok() : r;
+  }
+};
+struct SwallowsDoubleFree : Faithful {
+  Result<void> Free(Real& a, Iova first, std::uint64_t pages) {
+    const Result<void> r = a.Free(first, pages);
+    return !r.ok() && r.error() == Error::kDoubleFree ? Ok() : r;
+  }
+};
+struct IgnoresTheLimit : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, Constraints c) {
+    c.limit = Iova::Max();
+    return a.Allocate(pages, c);
+  }
+};
+struct IgnoresAlignment : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, Constraints c) {
+    c.alignment = 0;
+    return a.Allocate(pages, c);
+  }
+};
+struct HandsOutTwice : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, const Constraints& c) {
+    if (last_pages == pages && ++calls % 8 == 0) return last;
+    const Result<Iova> r = a.Allocate(pages, c);
+    if (r.ok()) {
+      last = *r;
+      last_pages = pages;
+    }
+    return r;
+  }
+  Iova last;
+  std::uint64_t last_pages = 0;
+  int calls = 0;
+};
+struct LosesAFree : Faithful {
+  Result<void> Free(Real& a, Iova first, std::uint64_t pages) {
+    if (++calls % 16 == 0) return Ok();
+    return a.Free(first, pages);
+  }
+  int calls = 0;
+};
+
+template <class Allocator>
+std::string FirstDifference() {
+  std::mt19937_64 random(20260102);
+  for (int run = 0; run < 60; ++run) {
+    const StoreWindow window{.first = random() % 5000,
+                             .pages = 1 + random() % 300,
+                             .holes = {random()}};
+    std::vector<Step> steps(80);
+    for (Step& s : steps) {
+      constexpr Do kAll[] = {Do::kAllocate,      Do::kAllocate,  Do::kAllocate,
+                             Do::kFree,          Do::kFree,      Do::kFreeAgain,
+                             Do::kFreeWrongSize, Do::kSwitchSlot};
+      s.what = kAll[random() % std::size(kAll)];
+      s.pages = 1 + random() % (random() % 4 == 0 ? 40 : 3);
+      s.align_order =
+          random() % 4 == 0 ? static_cast<unsigned>(random() % 6) : 0;
+      s.limited = random() % 2 == 0;
+      s.number = random() % (window.pages << kShift);
+    }
+    const std::string what = RunModel<Allocator>(window, steps);
+    if (!what.empty()) return what;
+  }
+  return "";
+}
+
+TEST(AllocatorModel, FaithfulWrapperPasses) {
+  EXPECT_EQ(FirstDifference<Broken<Faithful>>(), "");
+}
+using Controls =
+    testing::Types<Broken<BelievesTheSize>, Broken<SwallowsDoubleFree>,
+                   Broken<IgnoresTheLimit>, Broken<IgnoresAlignment>,
+                   Broken<HandsOutTwice>, Broken<LosesAFree>>;
+template <class Allocator>
+class NegativeControl : public testing::Test {};
+TYPED_TEST_SUITE(NegativeControl, Controls);
+TYPED_TEST(NegativeControl, IsFound) {
+  EXPECT_NE(FirstDifference<TypeParam>(), "");
+}
+
+}  // namespace
+}  // namespace dmamap

@@ -1,0 +1,172 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "iova/buddy_store.h"
+#include "iova/store_model_for_test.h"
+
+namespace dmamap {
+namespace {
+
+rc::Gen<StoreStep> AnyStep() {
+  return rc::gen::build<StoreStep>(
+      rc::gen::set(&StoreStep::allocate,
+                   rc::gen::weightedElement<bool>({{3, true}, {2, false}})),
+      rc::gen::set(&StoreStep::count,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{6, rc::gen::inRange<std::uint64_t>(1, 5)},
+                        {3, rc::gen::inRange<std::uint64_t>(1, 140)},
+                        {1, rc::gen::inRange<std::uint64_t>(1, 5000)}})),
+      rc::gen::set(
+          &StoreStep::align_order,
+          rc::gen::weightedOneOf<unsigned>(
+              {{3, rc::gen::just(0u)}, {1, rc::gen::inRange(0u, 10u)}})),
+      rc::gen::set(&StoreStep::limited, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&StoreStep::limit,
+                   rc::gen::inRange<std::uint64_t>(0, 1u << 13)),
+      rc::gen::set(&StoreStep::pick,
+                   rc::gen::inRange<std::uint64_t>(0, 1u << 10)));
+}
+
+rc::Gen<StoreWindow> AnyWindow() {
+  constexpr std::uint64_t kTop = std::uint64_t{1} << kMaxPageBits;
+  return rc::gen::map(
+      rc::gen::tuple(rc::gen::inRange<std::uint64_t>(1, 9000),
+                     rc::gen::element<std::uint64_t>(0, 1, 4095, 262143,
+                                                     0xfffff000 / 4096, kTop),
+                     rc::gen::container<std::vector<std::uint64_t>>(
+                         rc::gen::inRange<std::uint64_t>(0, 9000))),
+      [](const auto& t) {
+        StoreWindow window;
+        window.pages = std::get<0>(t);
+        window.first = std::get<1>(t) == kTop ? kTop - window.pages  // the end
+                                              : std::get<1>(t);
+        window.holes = std::get<2>(t);
+        return window;
+      });
+}
+
+RC_GTEST_PROP(BuddyStoreProperty, AgreesWithThePageMap, ()) {
+  for (int sequence = 0; sequence < 4; ++sequence) {
+    const StoreWindow window = *AnyWindow();
+    const auto steps = *rc::gen::container<std::vector<StoreStep>>(AnyStep());
+    RC_ASSERT(RunStoreModel<BuddyStore>(window, steps) == std::string());
+  }
+}
+
+// Negative controls: a store with one broken rule must be found out.
+template <class Change>
+class Broken {
+ public:
+  Result<void> Init(std::uint64_t first, std::uint64_t last) {
+    return store_.Init(first, last);
+  }
+  Result<void> Insert(std::uint64_t first, std::uint64_t last) {
+    return store_.Insert(first, last);
+  }
+  Result<std::uint64_t> Allocate(const PageRequest& request) {
+    return change_.Allocate(store_, request);
+  }
+  Result<void> Free(std::uint64_t first, std::uint64_t count) {
+    return change_.Free(store_, first, count);
+  }
+  std::uint64_t free_pages() const { return store_.free_pages(); }
+  std::uint64_t bytes() const { return store_.bytes(); }
+  bool CheckInvariants() const { return store_.CheckInvariants(); }
+
+ private:
+  BuddyStore store_;
+  Change change_;
+};
+struct Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    return s.Allocate(r);
+  }
+  Result<void> Free(BuddyStore& s, std::uint64_t first, std::uint64_t count) {
+    return s.Free(first, count);
+  }
+};
+struct LimitOffByOne : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    if (r.last != ~std::uint64_t{0}) ++r.last;
+    return s.Allocate(r);
+  }
+};
+struct NoAlignment : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    r.align_order = 0;
+    return s.Allocate(r);
+  }
+};
+struct KeepsTheTail : Faithful {
+  Result<void> Free(BuddyStore& s, std::uint64_t first, std::uint64_t count) {
+    return s.Free(first, count > 32 ? count - 1 : count);
+  }
+};
+// Linux's max32_alloc_size: one refusal makes others of that size or more fail
+// until the next free, whatever their limit.
+struct RemembersRefusal : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    if (r.count >= hint) return Error::kNoSpace;
+    const Result<std::uint64_t> got = s.Allocate(r);
+    if (!got.ok()) hint = r.count;
+    return got;
+  }
+  Result<void> Free(BuddyStore& s, std::uint64_t first, std::uint64_t count) {
+    hint = ~std::uint64_t{0};
+    return s.Free(first, count);
+  }
+  std::uint64_t hint = ~std::uint64_t{0};
+};
+struct SwallowsDoubleFree : Faithful {
+  Result<void> Free(BuddyStore& s, std::uint64_t first, std::uint64_t count) {
+    (void)s.Free(first, count);
+    return Ok();
+  }
+};
+
+template <class Store>
+class StoreModel : public testing::Test {
+ public:
+  static std::string FirstDifference() {
+    std::mt19937_64 random(20260101);
+    for (int run = 0; run < 60; ++run) {
+      StoreWindow window{
+          .first = random() % 5000, .pages = 1 + random() % 900, .holes = {}};
+      std::vector<StoreStep> steps(80);
+      for (StoreStep& s : steps) {
+        s.allocate = random() % 5 < 3;
+        s.count = 1 + random() % (random() % 3 == 0 ? 140 : 4);
+        s.align_order =
+            random() % 4 == 0 ? static_cast<unsigned>(random() % 6) : 0;
+        s.limited = random() % 2 == 0;
+        s.limit = random();
+        s.pick = random();
+      }
+      const std::string what = RunStoreModel<Store>(window, steps);
+      if (!what.empty()) return what;
+    }
+    return "";
+  }
+};
+using Whole = StoreModel<Broken<Faithful>>;
+TEST_F(Whole, PassesTheControlsRuns) { EXPECT_EQ(FirstDifference(), ""); }
+
+using Controls = testing::Types<Broken<LimitOffByOne>, Broken<NoAlignment>,
+                                Broken<KeepsTheTail>, Broken<RemembersRefusal>,
+                                Broken<SwallowsDoubleFree>>;
+template <class Store>
+class NegativeControl : public StoreModel<Store> {};
+TYPED_TEST_SUITE(NegativeControl, Controls);
+TYPED_TEST(NegativeControl, IsFound) { EXPECT_NE(this->FirstDifference(), ""); }
+
+}  // namespace
+}  // namespace dmamap

@@ -1,0 +1,224 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOVA_CPU_CACHE_H_
+#define DMAMAP_IOVA_CPU_CACHE_H_
+
+// CpuCache: for each slot of the CpuLocal policy and each size class a loaded
+// and a previous magazine, over one Depot.
+//
+// The two magazines of a class are each anything from empty to full; both may
+// be null before first use. Allocation takes from `loaded`, a free puts into
+// it; when that cannot serve, the two change places or one goes to the depot
+// (Bonwick and Adams, section 3.1). So at least a magazine's worth of
+// operations lies between two visits to the depot.
+//
+// Who writes what: a Bin belongs to the owner of its slot alone. Only the
+// counters are read by others (statistics), and the slot's pointer.
+//
+// Synchronisation edge
+//   S1 -> S2  a slot is constructed before a reader of statistics finds it.
+//
+// Progress: as the depot: lock-free. Bin's own calls are wait-free.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+#include "dma/result.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+#include "iova/depot.h"
+#include "iova/magazine.h"
+
+namespace dmamap::inline v0 {
+
+// A counter with one writer at a time and any number of readers.
+template <template <class> class Atom = std::atomic>
+class Counter {
+ public:
+  void Add(std::uint64_t n = 1) {
+    // relaxed, and not a read-modify-write: one writer, a statistic.
+    value_.store(value_.load(std::memory_order_relaxed) + n,
+                 std::memory_order_relaxed);
+  }
+  std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  Atom<std::uint64_t> value_{0};
+};
+
+template <unsigned kClasses, std::size_t kEntries = 127,
+          template <class> class Atom = std::atomic>
+class CpuCache {
+ public:
+  using MagazineType = Magazine<kEntries, Atom>;
+  using DepotType = Depot<MagazineType, kClasses, Atom>;
+
+  // One size class of one slot.
+  struct Bin {
+    MagazineType* loaded = nullptr;
+    MagazineType* previous = nullptr;
+    Counter<Atom> allocations;   // entries handed out
+    Counter<Atom> frees;         // entries taken back
+    Counter<Atom> alloc_misses;  // allocations that `loaded` could not serve
+    Counter<Atom> free_misses;   // frees that `loaded` could not take
+    Counter<Atom> dropped;       // entries of late double frees
+    Counter<Atom> depot_takes;   // full magazines from the depot
+    Counter<Atom> depot_puts;    // full magazines to the depot
+  };
+  struct alignas(kCacheLine) Slot {
+    std::array<Bin, kClasses> bin;
+  };
+
+  // What MakeRoom found.
+  enum class Room : std::uint8_t {
+    kReady,     // `loaded` is not full
+    kSpill,     // both are full and so is the depot: empty `previous` first
+    kNoMemory,  // no magazine to be had
+  };
+
+  CpuCache() = default;
+  CpuCache(const CpuCache&) = delete;
+  CpuCache& operator=(const CpuCache&) = delete;
+  ~CpuCache() {
+    for (std::size_t i = 0; i < slots_; ++i) {
+      // relaxed: nobody else is left.
+      delete slot_[i].load(std::memory_order_relaxed);
+    }
+    delete[] slot_;
+  }
+
+  // kBusy the second time, kNoMemory, kLimit when so many slots and waiting
+  // magazines could need more magazines than there are numbers.
+  Result<void> Init(std::size_t slots, std::uint32_t depot_limit) {
+    if (slot_ != nullptr) return Error::kBusy;
+    if (slots == 0) return Error::kInvalidArgument;
+    constexpr std::uint64_t kMax = DepotType::kMaxMagazines;
+    if (slots > kMax || depot_limit > kMax ||
+        (2 * slots + depot_limit) * kClasses > kMax) {
+      return Error::kLimit;
+    }
+    slot_ = new (std::nothrow) Atom<Slot*>[slots]();
+    if (slot_ == nullptr) return Error::kNoMemory;
+    depot_.set_limit(depot_limit);
+    slots_ = slots;
+    return Ok();
+  }
+
+  // 0 before Init.
+  std::size_t slots() const { return slots_; }
+  DepotType& depot() { return depot_; }
+  const DepotType& depot() const { return depot_; }
+
+  // The slot, or null before its owner's first Obtain. REQUIRES: n < slots().
+  Slot* Find(std::size_t n) const {
+    // S2, acquire: pairs with S1. (The owner itself needs no order.)
+    return slot_[n].load(std::memory_order_acquire);
+  }
+  // The slot, made if need be; null when there is no memory. REQUIRES: the
+  // caller owns slot n.
+  Slot* Obtain(std::size_t n) {
+    Slot* slot = Find(n);
+    if (slot != nullptr) return slot;
+    slot = new (std::nothrow) Slot();
+    // S1, release: pairs with S2.
+    if (slot != nullptr) slot_[n].store(slot, std::memory_order_release);
+    return slot;
+  }
+
+  // Makes `loaded` a magazine with an entry of at most `last` on top, from the
+  // bin's own two or, when one of these is empty, the depot's topmost. False
+  // when none has one.
+  bool LoadFitting(unsigned size_class, Bin& bin, std::uint64_t last) {
+    if (bin.loaded != nullptr && bin.loaded->RaiseFitting(last)) return true;
+    if (bin.previous != nullptr && bin.previous->RaiseFitting(last)) {
+      std::swap(bin.loaded, bin.previous);
+      return true;
+    }
+    // A magazine of the depot has to find a place here: an empty one's.
+    MagazineType*& place = bin.loaded == nullptr || bin.loaded->empty()
+                               ? bin.loaded
+                               : bin.previous;
+    if (place != nullptr && !place->empty()) return false;
+    MagazineType* full = depot_.TakeFull(size_class);
+    if (full == nullptr) return false;
+    bin.depot_takes.Add();
+    if (place != nullptr) depot_.PutEmpty(place);
+    place = full;
+    if (!full->RaiseFitting(last)) return false;  // kept for other requests
+    if (bin.loaded != full) std::swap(bin.loaded, bin.previous);
+    return true;
+  }
+
+  // Makes `loaded` a magazine that is not full. See Room.
+  Room MakeRoom(unsigned size_class, Bin& bin) {
+    if (bin.loaded != nullptr && !bin.loaded->full()) return Room::kReady;
+    if (bin.previous != nullptr && !bin.previous->full()) {
+      std::swap(bin.loaded, bin.previous);
+      return Room::kReady;
+    }
+    MagazineType* empty = depot_.TakeEmpty();
+    if (empty == nullptr) {
+      return bin.previous == nullptr ? Room::kNoMemory : Room::kSpill;
+    }
+    if (bin.previous != nullptr) {
+      if (!depot_.PutFull(size_class, bin.previous)) {
+        depot_.PutEmpty(empty);
+        return Room::kSpill;
+      }
+      bin.depot_puts.Add();
+    }
+    bin.previous = bin.loaded;
+    bin.loaded = empty;
+    return Room::kReady;
+  }
+
+  // Calls fn(class, magazine) for each magazine that holds entries. REQUIRES:
+  // nobody else uses the cache.
+  template <class Fn>
+  void ForEachMagazine(Fn&& fn) const {
+    for (std::size_t i = 0; i < slots_; ++i) {
+      const Slot* slot = Find(i);
+      if (slot == nullptr) continue;
+      for (unsigned c = 0; c < kClasses; ++c) {
+        if (slot->bin[c].loaded != nullptr) fn(c, *slot->bin[c].loaded);
+        if (slot->bin[c].previous != nullptr) fn(c, *slot->bin[c].previous);
+      }
+    }
+    depot_.ForEachFull(fn);
+  }
+
+  // REQUIRES: nobody else uses the cache.
+  bool CheckInvariants() const {
+    for (std::size_t i = 0; i < slots_; ++i) {
+      const Slot* slot = Find(i);
+      if (slot == nullptr) continue;
+      for (const Bin& bin : slot->bin) {
+        if (bin.loaded != nullptr && bin.loaded == bin.previous) return false;
+      }
+    }
+    return depot_.CheckInvariants();
+  }
+
+  // Bytes of magazines, slots and tables.
+  std::uint64_t bytes() const {
+    std::uint64_t total = depot_.bytes() + slots_ * sizeof(Atom<Slot*>);
+    for (std::size_t i = 0; i < slots_; ++i) {
+      if (Find(i) != nullptr) total += sizeof(Slot);
+    }
+    return total;
+  }
+
+ private:
+  Atom<Slot*>* slot_ = nullptr;
+  std::size_t slots_ = 0;
+  DepotType depot_;
+};
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOVA_CPU_CACHE_H_

@@ -1,0 +1,84 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "iova/cpu_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace dmamap {
+namespace {
+
+using Cache = CpuCache<2, 4>;
+constexpr std::uint64_t kAny = ~std::uint64_t{0};
+
+TEST(CpuCache, ChecksItsSizes) {
+  auto cache = std::make_unique<Cache>();
+  EXPECT_EQ(cache->slots(), 0u);
+  EXPECT_EQ(cache->Init(0, 1).error(), Error::kInvalidArgument);
+  EXPECT_EQ(cache->Init(5000, 1).error(), Error::kLimit);
+  ASSERT_TRUE(cache->Init(4, 1).ok());
+  EXPECT_EQ(cache->Init(4, 1).error(), Error::kBusy);
+  EXPECT_EQ(cache->Find(3), nullptr);
+  Cache::Slot* slot = cache->Obtain(3);
+  ASSERT_NE(slot, nullptr);
+  EXPECT_EQ(cache->Obtain(3), slot);
+  EXPECT_EQ(cache->Find(3), slot);
+}
+
+TEST(CpuCache, MovesMagazinesAsBonwickDoes) {
+  auto cache = std::make_unique<Cache>();
+  ASSERT_TRUE(cache->Init(2, 1).ok());
+  Cache::Bin& bin = cache->Obtain(0)->bin[0];
+  EXPECT_FALSE(cache->LoadFitting(0, bin, kAny));
+  // 4 entries fill loaded, 8 both, 12 the depot's one place; then it spills.
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
+    bin.loaded->Push(i);
+    ASSERT_TRUE(cache->CheckInvariants());
+  }
+  EXPECT_EQ(cache->depot().waiting(0), 1u);
+  EXPECT_EQ(cache->MakeRoom(0, bin), Cache::Room::kSpill);
+  // Another slot takes the depot's.
+  Cache::Bin& other = cache->Obtain(1)->bin[0];
+  ASSERT_TRUE(cache->LoadFitting(0, other, kAny));
+  EXPECT_EQ(other.loaded->Pop(), 3u);
+  EXPECT_EQ(other.depot_takes.value(), 1u);
+  EXPECT_EQ(bin.depot_puts.value(), 1u);
+  for (std::uint64_t i = 12; i-- > 4;) {
+    ASSERT_TRUE(cache->LoadFitting(0, bin, kAny));
+    EXPECT_EQ(bin.loaded->Pop(), i);
+  }
+  EXPECT_FALSE(cache->LoadFitting(0, bin, kAny));
+  EXPECT_FALSE(cache->LoadFitting(1, bin, kAny));
+  EXPECT_TRUE(cache->CheckInvariants());
+}
+
+// Linux e8b198402745: a limited search must not miss an entry that fits.
+TEST(CpuCache, FindsAnEntryUnderTheLimitWhereverItLies) {
+  auto cache = std::make_unique<Cache>();
+  ASSERT_TRUE(cache->Init(2, 2).ok());
+  Cache::Bin& bin = cache->Obtain(0)->bin[0];
+  for (std::uint64_t page : {900u, 10u, 901u, 902u, 903u, 904u, 11u, 905u}) {
+    ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
+    bin.loaded->Push(page);
+  }
+  ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in loaded
+  EXPECT_EQ(bin.loaded->Pop(), 11u);
+  ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in previous
+  EXPECT_EQ(bin.loaded->Pop(), 10u);
+  EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
+  // In the depot.
+  Cache::Bin& empty = cache->Obtain(1)->bin[0];
+  auto* m = cache->depot().TakeEmpty();
+  m->Push(12);
+  m->Push(906);
+  ASSERT_TRUE(cache->depot().PutFull(0, m));
+  ASSERT_TRUE(cache->LoadFitting(0, empty, 100));
+  EXPECT_EQ(empty.loaded->Pop(), 12u);
+}
+
+}  // namespace
+}  // namespace dmamap

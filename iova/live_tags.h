@@ -1,0 +1,195 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOVA_LIVE_TAGS_H_
+#define DMAMAP_IOVA_LIVE_TAGS_H_
+
+// LiveTags: 16 bits for each page that say what became of a range that begins
+// there. They make the check of a free one load and one compare.
+//
+//   never        no range ever began here (also: interior pages)
+//   released     one did; its pages are back in the store
+//   live(n)      a range of n pages begins here and is handed out
+//   cached(m)    the page is an entry of magazine number m
+//   payload      16 bits less two of the length of a live range of 2^14 pages
+//                or more, in the four pages behind its first
+//
+// Why the magazine is named. A free on the fast path reads live(n), then
+// writes cached(m): two steps, so that no atomic read-modify-write is needed
+// (it would cost more than everything else together). Two threads that free
+// one address at the same instant can therefore both pass the check, and the
+// address lies in two magazines. The tag names the one that wrote last; only a
+// magazine's owner turns its cached(m) into live(n), and a magazine has one
+// owner at a time. So whoever pops the other entry sees that the tag does not
+// name its magazine, drops the entry and counts it: an address is handed out
+// at most once. FreeCheck::kExact buys the stronger promise that the later of
+// the two gets kDoubleFree there and then.
+//
+// Memory: 2 bytes a page, in leaves of 2^14 pages (SparseArray) that stay.
+// Every access to a tag is relaxed: whoever frees an address learnt it from
+// its allocator through an edge of the caller's own, and magazines change
+// owners through the depot's edges. Thread-safe; Ensure under one lock.
+
+#include <atomic>
+#include <cstdint>
+
+#include "dma/result.h"
+#include "dma/version.h"
+#include "iova/sparse_array.h"
+
+namespace dmamap::inline v0 {
+
+// How a free is checked before it enters a cache.
+enum class FreeCheck : std::uint8_t {
+  // One load, one compare, one store. Always finds a double free on one
+  // thread, or on two when the one free happens before the other; a wrong size
+  // and a foreign address always. Of two frees of one address at the same
+  // instant both may report success; the address is still handed out once, and
+  // the surplus entry is counted (AllocatorStats::late_double_frees).
+  kOrdered,
+  // One compare-exchange: of frees that race, exactly one succeeds.
+  kExact,
+};
+
+class Tag {
+ public:
+  static constexpr std::uint64_t kMaxInline = (1u << 14) - 1;  // pages
+  static constexpr std::uint32_t kMaxMagazines = 1u << 14;
+
+  constexpr Tag() = default;
+  constexpr explicit Tag(std::uint16_t bits) : bits_(bits) {}
+  static constexpr Tag Never() { return Tag(0); }
+  static constexpr Tag Released() { return Tag(1); }
+  // REQUIRES: 1 <= pages <= kMaxInline.
+  static constexpr Tag Live(std::uint64_t pages) {
+    return Tag(static_cast<std::uint16_t>(kLive | pages));
+  }
+  // A range longer than kMaxInline: its length is in four payload tags.
+  static constexpr Tag LiveLong() { return Tag(kLive); }
+  // REQUIRES: magazine < kMaxMagazines.
+  static constexpr Tag Cached(std::uint32_t magazine) {
+    return Tag(static_cast<std::uint16_t>(kCached | magazine));
+  }
+  static constexpr Tag Payload(std::uint64_t bits) {
+    return Tag(static_cast<std::uint16_t>(kPayload | (bits & kValue)));
+  }
+
+  constexpr bool is_live() const { return (bits_ & kKind) == kLive; }
+  constexpr bool is_cached() const { return (bits_ & kKind) == kCached; }
+  // Pages of a live range, 0 for a long one; the payload of a payload.
+  constexpr std::uint64_t value() const { return bits_ & kValue; }
+  constexpr std::uint16_t bits() const { return bits_; }
+  friend constexpr bool operator==(Tag, Tag) = default;
+
+ private:
+  static constexpr std::uint16_t kKind = 3u << 14;
+  static constexpr std::uint16_t kLive = 1u << 14;
+  static constexpr std::uint16_t kCached = 2u << 14;
+  static constexpr std::uint16_t kPayload = 3u << 14;
+  static constexpr std::uint16_t kValue = (1u << 14) - 1;
+  std::uint16_t bits_ = 0;
+};
+
+template <template <class> class Atom = std::atomic>
+class LiveTags {
+ public:
+  // The tag of one page; see the orders at the top.
+  class Cell {
+   public:
+    Tag Load() const { return Tag(bits_.load(std::memory_order_relaxed)); }
+    void Store(Tag tag) { bits_.store(tag.bits(), std::memory_order_relaxed); }
+    // Stores `to` if the tag is `from`; of several callers one succeeds.
+    bool Exchange(Tag from, Tag to) {
+      std::uint16_t expected = from.bits();
+      return bits_.compare_exchange_strong(expected, to.bits(),
+                                           std::memory_order_relaxed,
+                                           std::memory_order_relaxed);
+    }
+
+   private:
+    Atom<std::uint16_t> bits_{0};
+  };
+
+  Result<void> Init(unsigned page_bits) { return cells_.Init(page_bits); }
+
+  // The cell of a page, or null when no range ever was near it.
+  Cell* Find(std::uint64_t page) const { return cells_.Find(page); }
+
+  // The cell of a page for which Ensure was called.
+  Cell* FindKnown(std::uint64_t page) const { return cells_.FindKnown(page); }
+
+  // Makes room for a range that begins at any page of [first, last]. Under the
+  // owner's lock. kNoMemory: nothing is lost.
+  Result<void> Ensure(std::uint64_t first, std::uint64_t last) {
+    return cells_.Ensure(first, last);
+  }
+  // As Ensure, for one range: only what MarkLive writes.
+  Result<void> EnsureRange(std::uint64_t first, std::uint64_t pages) {
+    return cells_.Ensure(first, pages > Tag::kMaxInline ? first + 4 : first);
+  }
+
+  // Records a range that leaves the store for a caller. REQUIRES: EnsureRange.
+  void MarkLive(std::uint64_t first, std::uint64_t pages) {
+    if (pages <= Tag::kMaxInline) return Find(first)->Store(Tag::Live(pages));
+    for (unsigned i = 0; i < 4; ++i) {
+      Find(first + 1 + i)->Store(Tag::Payload(pages >> (14 * i)));
+    }
+    Find(first)->Store(Tag::LiveLong());
+  }
+
+  // Pages of the live range that begins at `first`, whose tag is `tag`.
+  std::uint64_t LengthOf(std::uint64_t first, Tag tag) const {
+    if (tag.value() != 0) return tag.value();
+    std::uint64_t pages = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+      pages |= Find(first + 1 + i)->Load().value() << (14 * i);
+    }
+    return pages;
+  }
+
+  // Why a range of `pages` pages from `first` cannot be freed, or Ok.
+  Result<void> Check(std::uint64_t first, std::uint64_t pages) const {
+    const Cell* cell = Find(first);
+    if (cell == nullptr) return Error::kForeign;
+    const Tag tag = cell->Load();
+    if (tag.is_live()) {
+      return LengthOf(first, tag) == pages ? Ok()
+                                           : Result<void>(Error::kMismatch);
+    }
+    if (tag.is_cached() || tag == Tag::Released()) return Error::kDoubleFree;
+    return Error::kForeign;
+  }
+
+  // Takes a live range out of use: of several callers exactly one succeeds,
+  // the others get the error that Check gives.
+  Result<void> Retire(std::uint64_t first, std::uint64_t pages, Tag to) {
+    const Result<void> checked = Check(first, pages);
+    if (!checked.ok()) return checked;
+    const Tag live =
+        pages <= Tag::kMaxInline ? Tag::Live(pages) : Tag::LiveLong();
+    if (!Find(first)->Exchange(live, to)) return Error::kDoubleFree;
+    if (pages > Tag::kMaxInline) {
+      for (unsigned i = 0; i < 4; ++i) Find(first + 1 + i)->Store(Tag::Never());
+    }
+    return Ok();
+  }
+
+  // Calls fn(first page, pages) for each live range, ascending. Exact only
+  // while nobody allocates or frees.
+  template <class Fn>
+  void ForEachLive(Fn&& fn) const {
+    cells_.ForEach([&](std::uint64_t page, const Cell& cell) {
+      const Tag tag = cell.Load();
+      if (tag.is_live()) fn(page, LengthOf(page, tag));
+    });
+  }
+
+  std::uint64_t bytes() const { return cells_.bytes(); }
+
+ private:
+  SparseArray<Cell, Atom> cells_;
+};
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOVA_LIVE_TAGS_H_

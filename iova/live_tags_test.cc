@@ -1,0 +1,78 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "iova/live_tags.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <map>
+
+namespace dmamap {
+namespace {
+
+TEST(Tag, KindsDoNotMix) {
+  EXPECT_TRUE(Tag::Live(1).is_live());
+  EXPECT_TRUE(Tag::Live(Tag::kMaxInline).is_live());
+  EXPECT_EQ(Tag::Live(Tag::kMaxInline).value(), Tag::kMaxInline);
+  EXPECT_TRUE(Tag::LiveLong().is_live());
+  EXPECT_NE(Tag::LiveLong(), Tag::Live(1));
+  EXPECT_TRUE(Tag::Cached(0).is_cached());
+  EXPECT_TRUE(Tag::Cached(Tag::kMaxMagazines - 1).is_cached());
+  EXPECT_NE(Tag::Cached(1), Tag::Cached(2));
+  for (Tag tag : {Tag::Never(), Tag::Released(), Tag::Payload(~0ull)}) {
+    EXPECT_FALSE(tag.is_live());
+    EXPECT_FALSE(tag.is_cached());
+  }
+}
+
+TEST(LiveTags, SaysWhatIsWrongWithAFree) {
+  LiveTags<> tags;
+  ASSERT_TRUE(tags.Init(36).ok());
+  EXPECT_EQ(tags.Check(100, 1).error(), Error::kForeign);
+  ASSERT_TRUE(tags.EnsureRange(100, 3).ok());
+  EXPECT_EQ(tags.Check(100, 3).error(), Error::kForeign);
+  tags.MarkLive(100, 3);
+  EXPECT_TRUE(tags.Check(100, 3).ok());
+  EXPECT_EQ(tags.Check(100, 4).error(), Error::kMismatch);
+  EXPECT_EQ(tags.Check(101, 2).error(), Error::kForeign);
+  EXPECT_EQ(tags.Retire(100, 4, Tag::Released()).error(), Error::kMismatch);
+  EXPECT_TRUE(tags.Retire(100, 3, Tag::Released()).ok());
+  EXPECT_EQ(tags.Retire(100, 3, Tag::Released()).error(), Error::kDoubleFree);
+  tags.Find(100)->Store(Tag::Cached(9));
+  EXPECT_EQ(tags.Check(100, 3).error(), Error::kDoubleFree);
+}
+
+TEST(LiveTags, RemembersLongLengthsAcrossLeaves) {
+  LiveTags<> tags;
+  ASSERT_TRUE(tags.Init(52).ok());
+  std::map<std::uint64_t, std::uint64_t> live;
+  for (std::uint64_t pages :
+       {Tag::kMaxInline, Tag::kMaxInline + 1, std::uint64_t{1} << 20,
+        (std::uint64_t{1} << 51) + 12345}) {
+    // Two pages before a leaf's end.
+    const std::uint64_t first =
+        (std::uint64_t{1} << 14) * (2 + live.size()) - 2;
+    ASSERT_TRUE(tags.EnsureRange(first, pages).ok());
+    tags.MarkLive(first, pages);
+    live[first] = pages;
+  }
+  for (const auto& [first, pages] : live) {
+    EXPECT_TRUE(tags.Check(first, pages).ok());
+    EXPECT_EQ(tags.Check(first, pages - 1).error(), Error::kMismatch);
+    for (std::uint64_t i = 1; i < 6; ++i) {
+      EXPECT_FALSE(tags.Check(first + i, 1).ok());
+    }
+  }
+  std::map<std::uint64_t, std::uint64_t> seen;
+  tags.ForEachLive(
+      [&](std::uint64_t page, std::uint64_t n) { seen[page] = n; });
+  EXPECT_EQ(seen, live);
+  for (const auto& [first, pages] : live) {
+    EXPECT_TRUE(tags.Retire(first, pages, Tag::Released()).ok());
+    EXPECT_EQ(tags.Check(first, pages).error(), Error::kDoubleFree);
+  }
+}
+
+}  // namespace
+}  // namespace dmamap

@@ -1,0 +1,98 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOVA_MAGAZINE_H_
+#define DMAMAP_IOVA_MAGAZINE_H_
+
+// Magazine: a fixed-size stack of page numbers (Bonwick and Adams, "Magazines
+// and Vmem", USENIX 2001). 127 entries and a header fill 1 KiB.
+//
+// It has one owner at a time: a slot's cache or, while it lies in the depot,
+// nobody. All but `next` is plain memory that changes hands through the
+// depot's edges. Single-threaded; every call but RaiseFitting is a few
+// instructions.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/assert.h"
+#include "dma/atom.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+
+namespace dmamap::inline v0 {
+
+template <std::size_t kEntries = 127, template <class> class Atom = std::atomic>
+class alignas(kCacheLine) Magazine {
+  static_assert(kEntries >= 1 && kEntries <= 0xffff);
+
+ public:
+  static constexpr std::size_t kCapacity = kEntries;
+
+  explicit Magazine(std::uint16_t number) : number_(number) {}
+  Magazine(const Magazine&) = delete;
+  Magazine& operator=(const Magazine&) = delete;
+
+  // What the depot calls it, and what the tags of its entries name.
+  std::uint16_t number() const { return number_; }
+
+  std::size_t count() const { return count_; }
+  bool empty() const { return count() == 0; }
+  bool full() const { return count() == kCapacity; }
+
+  // REQUIRES: !full().
+  void Push(std::uint64_t page) {
+    DMAMAP_ASSERT(!full());
+    pages_[count()] = page;
+    Resize(count() + 1);
+  }
+  // The entry that Pop takes. REQUIRES: !empty().
+  std::uint64_t Top() const {
+    DMAMAP_ASSERT(!empty());
+    return pages_[count() - 1];
+  }
+  // REQUIRES: !empty().
+  std::uint64_t Pop() {
+    const std::uint64_t page = Top();
+    Resize(count() - 1);
+    return page;
+  }
+
+  // Brings the newest entry that is at most `last` to the top. False when
+  // there is none: nothing changed. At most kCapacity steps.
+  bool RaiseFitting(std::uint64_t last) {
+    for (std::size_t i = count(); i-- > 0;) {
+      const std::uint64_t page = pages_[i];
+      if (page > last) continue;
+      const std::uint64_t top = Top();
+      pages_[i] = top;
+      pages_[count() - 1] = page;
+      return true;
+    }
+    return false;
+  }
+
+  // i < count(), from the oldest.
+  std::uint64_t at(std::size_t i) const {
+    DMAMAP_ASSERT(i < count());
+    return pages_[i];
+  }
+
+  // The magazine below this one in a list of the depot: its number + 1, or 0.
+  Atom<std::uint32_t>& next() { return next_; }
+
+ private:
+  void Resize(std::size_t n) { count_ = static_cast<std::uint16_t>(n); }
+
+  PlainFor<Atom, std::uint16_t> count_{0};
+  const std::uint16_t number_;
+  Atom<std::uint32_t> next_{0};
+  std::array<PlainFor<Atom, std::uint64_t>, kEntries> pages_;
+};
+static_assert(sizeof(Magazine<>) == 1024);
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOVA_MAGAZINE_H_

@@ -1,0 +1,199 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOVA_SPARSE_ARRAY_H_
+#define DMAMAP_IOVA_SPARSE_ARRAY_H_
+
+// SparseArray: an array of small zero-initialised cells over up to 2^52
+// indexes, whose memory comes in leaves of 2^14 cells when first asked for and
+// stays until the end.
+//
+// A radix tree, 11 bits a node. Up to 36 bits, as in a 48-bit window of 4 KiB
+// pages, it has two levels of nodes and a look-up takes two loads and no loop;
+// above, as many levels as the size given to Init asks for.
+//
+// Who writes what: Ensure has one caller at a time (the owner's lock); Find
+// may run at any time on any thread and is wait-free.
+//
+// Synchronisation edge
+//   E1 -> F1  a leaf (or node) is zeroed before a reader finds it.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "dma/result.h"
+#include "dma/version.h"
+
+namespace dmamap::inline v0 {
+
+template <class Cell, template <class> class Atom = std::atomic>
+class SparseArray {
+ public:
+  static constexpr unsigned kLeafBits = 14;
+  static constexpr unsigned kNodeBits = 11;
+
+  SparseArray() = default;
+  SparseArray(const SparseArray&) = delete;
+  SparseArray& operator=(const SparseArray&) = delete;
+  ~SparseArray() {
+    if (root_ != nullptr) Destroy(root_, height_);
+  }
+
+  // For indexes below 2^bits. kNoMemory; kBusy the second time.
+  Result<void> Init(unsigned bits) {
+    if (root_ != nullptr) return Error::kBusy;
+    unsigned height = 2;
+    while (kLeafBits + height * kNodeBits < bits) ++height;
+    root_ = new (std::nothrow) Node();
+    if (root_ == nullptr) return Error::kNoMemory;
+    height_ = height;
+    bytes_ = sizeof(Node);
+    return Ok();
+  }
+
+  // The cell, or null when its leaf was never asked for or the index is out of
+  // range.
+  Cell* Find(std::uint64_t index) const {
+    const Node* node = root_;
+    if (height_ != 2) [[unlikely]] {
+      node = Descend(index);
+      if (node == nullptr) return nullptr;
+    } else if ((index >> (kLeafBits + 2 * kNodeBits)) != 0) [[unlikely]] {
+      return nullptr;
+    }
+    node = static_cast<const Node*>(Child(node, index, 1));
+    if (node == nullptr) [[unlikely]]
+      return nullptr;
+    Leaf* leaf = static_cast<Leaf*>(Child(node, index, 0));
+    if (leaf == nullptr) [[unlikely]]
+      return nullptr;
+    return &leaf->cell[index & (kLeafCells - 1)];
+  }
+
+  // The same for a cell that is known to be there. REQUIRES: Ensure did it.
+  Cell* FindKnown(std::uint64_t index) const {
+    const Node* node = height_ == 2 ? root_ : Descend(index);
+    node = static_cast<const Node*>(Child(node, index, 1));
+    Leaf* leaf = static_cast<Leaf*>(Child(node, index, 0));
+    return &leaf->cell[index & (kLeafCells - 1)];
+  }
+
+  // Makes the cells [first, last] findable. kNoMemory: some may be.
+  // REQUIRES: in range; one caller at a time.
+  Result<void> Ensure(std::uint64_t first, std::uint64_t last) {
+    for (std::uint64_t leaf = first >> kLeafBits; leaf <= last >> kLeafBits;
+         ++leaf) {
+      const Result<void> made = EnsureLeaf(leaf << kLeafBits);
+      if (!made.ok()) return made;
+    }
+    return Ok();
+  }
+
+  // Bytes held. Call it under the lock that serialises Ensure.
+  std::uint64_t bytes() const { return bytes_; }
+
+  // Calls fn(index, cell) for the cells of all leaves, ascending.
+  template <class Fn>
+  void ForEach(Fn&& fn) const {
+    if (root_ != nullptr) Visit(root_, height_ - 1, 0, fn);
+  }
+
+ private:
+  static constexpr std::size_t kLeafCells = std::size_t{1} << kLeafBits;
+  static constexpr std::size_t kNodeChildren = std::size_t{1} << kNodeBits;
+  struct Leaf {
+    std::array<Cell, kLeafCells> cell = {};
+  };
+  struct Node {
+    std::array<Atom<void*>, kNodeChildren> child = {};
+  };
+
+  static std::size_t Slot(std::uint64_t index, unsigned level) {
+    return static_cast<std::size_t>(index >> (kLeafBits + level * kNodeBits)) &
+           (kNodeChildren - 1);
+  }
+  static void* Child(const Node* node, std::uint64_t index, unsigned level) {
+    // F1, acquire: pairs with E1.
+    return node->child[Slot(index, level)].load(std::memory_order_acquire);
+  }
+  // The node of level 1 of a tree that is not of height 2; null when there is
+  // none or the index is out of range.
+  [[gnu::noinline]] const Node* Descend(std::uint64_t index) const {
+    if (root_ == nullptr ||
+        (index >> kLeafBits >> (height_ * kNodeBits)) != 0) {
+      return nullptr;
+    }
+    const Node* node = root_;
+    for (unsigned level = height_ - 1; node != nullptr && level > 1; --level) {
+      node = static_cast<const Node*>(Child(node, index, level));
+    }
+    return node;
+  }
+  static void Publish(Node* node, std::uint64_t index, unsigned level,
+                      void* child) {
+    // E1, release: pairs with F1.
+    node->child[Slot(index, level)].store(child, std::memory_order_release);
+  }
+
+  Result<void> EnsureLeaf(std::uint64_t index) {
+    Node* node = root_;
+    for (unsigned level = height_ - 1; level != 0; --level) {
+      Node* next = static_cast<Node*>(Child(node, index, level));
+      if (next == nullptr) {
+        next = new (std::nothrow) Node();
+        if (next == nullptr) return Error::kNoMemory;
+        bytes_ += sizeof(Node);
+        Publish(node, index, level, next);
+      }
+      node = next;
+    }
+    if (Child(node, index, 0) != nullptr) return Ok();
+    Leaf* leaf = new (std::nothrow) Leaf();
+    if (leaf == nullptr) return Error::kNoMemory;
+    bytes_ += sizeof(Leaf);
+    Publish(node, index, 0, leaf);
+    return Ok();
+  }
+
+  void Destroy(Node* node, unsigned height) {
+    for (Atom<void*>& child : node->child) {
+      // relaxed: nobody else is left.
+      void* at = child.load(std::memory_order_relaxed);
+      if (at == nullptr) continue;
+      if (height == 1) {
+        delete static_cast<Leaf*>(at);
+      } else {
+        Destroy(static_cast<Node*>(at), height - 1);
+      }
+    }
+    delete node;
+  }
+
+  template <class Fn>
+  void Visit(const Node* node, unsigned level, std::uint64_t base,
+             Fn& fn) const {
+    for (std::size_t i = 0; i < kNodeChildren; ++i) {
+      const std::uint64_t at =
+          base | (std::uint64_t{i} << (kLeafBits + level * kNodeBits));
+      void* child = Child(node, at, level);
+      if (child == nullptr) continue;
+      if (level != 0) {
+        Visit(static_cast<Node*>(child), level - 1, at, fn);
+        continue;
+      }
+      Leaf* leaf = static_cast<Leaf*>(child);
+      for (std::size_t c = 0; c < kLeafCells; ++c) fn(at | c, leaf->cell[c]);
+    }
+  }
+
+  Node* root_ = nullptr;
+  unsigned height_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOVA_SPARSE_ARRAY_H_
