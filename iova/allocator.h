@@ -85,10 +85,12 @@ struct AllocatorPolicy {
 
 template <RangeStore Store, CpuLocal Cpu, class Policy = AllocatorPolicy>
 class IovaAllocator {
-  using Cache = CpuCache<Policy::kClasses, Policy::kMagazineEntries,
-                         Policy::template Atom>;
   using Tags = LiveTags<Policy::template Atom>;
+  using Cache = CpuCache<Tags, Policy::kClasses, Policy::kMagazineEntries,
+                         Policy::template Atom>;
+  using Slot = typename Cache::Slot;
   using Bin = typename Cache::Bin;
+  using BinVisit = typename Cache::BinVisit;
   using MagazineType = typename Cache::MagazineType;
 
  public:
@@ -120,8 +122,9 @@ class IovaAllocator {
   Result<Iova> Allocate(std::uint64_t pages) {
     const SlotGuard<Cpu> guard(cpu_);
     Iova first;
-    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
-      if (TakeTop(*bin, pages, first)) [[likely]]
+    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
+      const auto any = [](std::uint64_t) { return true; };
+      if (TakeNewest(slot->bin[ClassOf(pages)], pages, any, first)) [[likely]]
         return first;
     }
     return AllocateSlow(guard.slot(), pages);
@@ -129,11 +132,12 @@ class IovaAllocator {
   Result<Iova> Allocate(std::uint64_t pages, const Constraints& constraints) {
     const SlotGuard<Cpu> guard(cpu_);
     Iova first;
-    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
-      if (Suits(*bin, pages, constraints)) [[likely]] {
-        if (TakeTop(*bin, pages, first)) [[likely]]
-          return first;
-      }
+    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
+      const auto suits = [&](std::uint64_t page) {
+        return Suits(page, pages, constraints);
+      };
+      if (TakeNewest(slot->bin[ClassOf(pages)], pages, suits, first)) [[likely]]
+        return first;
     }
     return AllocateConstrained(guard.slot(), pages, constraints);
   }
@@ -144,12 +148,23 @@ class IovaAllocator {
   // or space.
   Result<void> Free(Iova first, std::uint64_t pages) {
     const SlotGuard<Cpu> guard(cpu_);
-    if (Bin* bin = FindBin(guard.slot(), pages)) [[likely]] {
-      if (PutChecked(*bin, first, pages)) [[likely]]
+    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
+      if (PutChecked(*slot, first, pages)) [[likely]]
         return Ok();
     }
     return FreeSlow(guard.slot(), first, pages);
   }
+
+  // A free in two steps, for an address that must not be handed out yet (see
+  // FlushQueue). Retire checks as Free does and takes the range out of use: to
+  // free or retire it again is kDoubleFree. Release frees a retired range,
+  // through the caller's magazines; Restore makes it live again. Their errors:
+  // kBusy (live), else as Free's. After any error nothing has changed. Of
+  // callers that race, exactly one succeeds (but see FreeCheck::kOrdered for
+  // what a Free that began before may do).
+  Result<void> Retire(Iova first, std::uint64_t pages);
+  Result<void> Release(Iova first, std::uint64_t pages);
+  Result<void> Restore(Iova first, std::uint64_t pages);
 
   // Gives what the depot and slotless callers cached back to the store, and
   // what the caller's own slot did.
@@ -176,6 +191,7 @@ class IovaAllocator {
   bool CheckInvariants() const;
 
   Cpu& cpu() { return cpu_; }
+  PageSize page_size() const { return page_; }  // valid after Init
 
  private:
   using LockType = typename Policy::Lock;
@@ -191,67 +207,88 @@ class IovaAllocator {
     const unsigned size_class = ClassOf(pages);
     return size_class < kClasses ? std::uint64_t{1} << size_class : pages;
   }
-  // The caller's bin for ranges of this size; null when there is none (yet) or
-  // the size is not cached.
-  Bin* FindBin(std::size_t slot, std::uint64_t pages) const {
-    const unsigned size_class = ClassOf(pages);
-    if (slot >= local_slots_ || size_class >= kClasses) [[unlikely]] {
+  // The caller's slot; null when there is none (yet) or the size is not cached.
+  Slot* FindSlot(std::size_t slot, std::uint64_t pages) const {
+    if (slot >= local_slots_ || ClassOf(pages) >= kClasses) [[unlikely]] {
       return nullptr;
     }
-    typename Cache::Slot* owned = cache_.Find(slot);
-    return owned != nullptr ? &owned->bin[size_class] : nullptr;
+    return cache_.Find(slot);
   }
 
-  // True when the top entry of `loaded`, if there is one, meets the
-  // constraints. Entries are aligned to their size.
-  bool Suits(const Bin& bin, std::uint64_t pages, const Constraints& c) const {
+  // True when the cached range at `page` meets the constraints. Cached ranges
+  // are aligned to their size.
+  bool Suits(std::uint64_t page, std::uint64_t pages,
+             const Constraints& c) const {
     if ((c.alignment & (c.alignment - 1)) != 0) return false;
     if ((c.alignment >> shift_) > pages) return false;
-    const MagazineType* magazine = bin.loaded;
-    if (magazine == nullptr || magazine->empty()) [[unlikely]]
-      return false;
     // Modulo 2^64: the last byte of the space may be the range's last.
-    return Iova(((magazine->Top() + pages) << shift_) - 1) <= c.limit;
+    return Iova(((page + pages) << shift_) - 1) <= c.limit;
   }
 
-  // Fast path of Allocate: the top entry of `loaded`, if its tag says that it
-  // belongs there.
-  bool TakeTop(Bin& bin, std::uint64_t pages, Iova& first) {
-    MagazineType* magazine = bin.loaded;
-    if (magazine == nullptr || magazine->empty()) [[unlikely]]
-      return false;
-    const std::uint64_t page = magazine->Top();
-    typename Tags::Cell* cell = tags_.FindKnown(page);
-    if (cell->Load() != Tag::Cached(magazine->number())) [[unlikely]] {
-      return false;
+  // Fast path of Allocate: the hot entry or else the top one of `loaded`, if it
+  // suits and its tag says that it belongs there.
+  template <class Suits>
+  bool TakeNewest(Bin& bin, std::uint64_t pages, Suits&& suits, Iova& first) {
+    if (bin.hot.cell != nullptr) [[likely]] {
+      const std::uint64_t page = bin.hot.page;
+      if (!suits(page) || !Claim(*bin.hot.cell, bin, pages)) [[unlikely]]
+        return false;
+      bin.hot.cell = nullptr;
+      first = Iova(page << shift_);
+      return true;
     }
-    magazine->Pop();
-    cell->Store(Tag::Live(pages));
+    // Where the hot entry is vacant, `loaded` is not null.
+    if (bin.loaded->empty()) [[unlikely]]
+      return false;
+    const typename Cache::Entry top = bin.loaded->Top();
+    if (!suits(top.page) || !Claim(*top.cell, bin, pages)) [[unlikely]]
+      return false;
+    (void)bin.loaded->Pop();
+    first = Iova(top.page << shift_);
+    return true;
+  }
+  bool Claim(typename Tags::Cell& cell, Bin& bin, std::uint64_t pages) {
+    if (cell.Load() != Tag::Cached(bin.holder)) [[unlikely]]
+      return false;
+    cell.Store(Tag::Live(pages));
     bin.allocations.Add();
-    first = Iova(page << shift_);
     return true;
   }
 
-  // Fast path of Free: a live range of this size, and room in `loaded`.
-  bool PutChecked(Bin& bin, Iova first, std::uint64_t pages) {
+  // Fast path of Free: a live range of this size, and room for one entry more
+  // besides the hot one.
+  bool PutChecked(Slot& slot, Iova first, std::uint64_t pages) {
+    Bin& bin = slot.bin[ClassOf(pages)];
     if ((first.value() & offset_mask_) != 0) [[unlikely]]
       return false;
     const std::uint64_t page = first.value() >> shift_;
-    MagazineType* magazine = bin.loaded;
-    if (magazine == nullptr || magazine->full()) [[unlikely]]
-      return false;
-    typename Tags::Cell* cell = tags_.Find(page);
+    typename Tags::Cell* cell = tags_.Find(page, slot.hint);
     if (cell == nullptr) [[unlikely]]
       return false;
-    const Tag cached = Tag::Cached(magazine->number());
-    if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
-      if (!cell->Exchange(Tag::Live(pages), cached)) return false;
-    } else {
-      if (cell->Load() != Tag::Live(pages)) [[unlikely]]
+    if (bin.hot.cell == nullptr) [[likely]] {
+      if (!MarkCached(*cell, bin, pages)) [[unlikely]]
         return false;
-      cell->Store(cached);
+    } else {
+      if (bin.loaded == nullptr ||
+          bin.loaded->count() + 1 >= MagazineType::kCapacity) [[unlikely]] {
+        return false;
+      }
+      if (!MarkCached(*cell, bin, pages)) [[unlikely]]
+        return false;
+      bin.loaded->Push(bin.hot);
     }
-    magazine->Push(page);
+    bin.hot = {page, cell};
+    return true;
+  }
+  bool MarkCached(typename Tags::Cell& cell, Bin& bin, std::uint64_t pages) {
+    const Tag cached = Tag::Cached(bin.holder);
+    if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
+      if (!cell.Exchange(Tag::Live(pages), cached)) return false;
+    } else {
+      if (cell.Load() != Tag::Live(pages)) [[unlikely]]
+        return false;
+      cell.Store(cached);
+    }
     bin.frees.Add();
     return true;
   }
@@ -260,8 +297,9 @@ class IovaAllocator {
                                               std::uint64_t pages) {
     return AllocateConstrained(slot, pages, Constraints());
   }
-  [[gnu::noinline]] Result<Iova> AllocateConstrained(
-      std::size_t slot, std::uint64_t pages, const Constraints& constraints);
+  [[gnu::noinline]] Result<Iova> AllocateConstrained(std::size_t slot,
+                                                     std::uint64_t pages,
+                                                     Constraints constraints);
   [[gnu::noinline]] Result<void> FreeSlow(std::size_t slot, Iova first,
                                           std::uint64_t pages);
 
@@ -284,6 +322,10 @@ class IovaAllocator {
   Result<void> FreeCached(std::size_t n, Iova first, std::uint64_t pages);
   Result<void> FreeToStore(std::uint64_t page, std::uint64_t pages);
   void Empty(unsigned size_class, MagazineType& magazine);
+  Result<void> CheckArguments(Iova first, std::uint64_t pages) const;
+  Result<void> ReleaseCached(std::size_t n, std::uint64_t page,
+                             std::uint64_t pages);
+  Result<void> ReleaseToStore(std::uint64_t page, std::uint64_t pages);
   void FlushSlot(std::size_t n);
   void Flush(std::size_t slot);
   static void OnRetired(void* self, std::size_t slot);
@@ -317,7 +359,8 @@ class IovaAllocator {
 
 }  // namespace dmamap::inline v0
 
-#include "iova/allocator_check.h"  // IWYU pragma: export
-#include "iova/allocator_slow.h"   // IWYU pragma: export
+#include "iova/allocator_check.h"   // IWYU pragma: export
+#include "iova/allocator_retire.h"  // IWYU pragma: export
+#include "iova/allocator_slow.h"    // IWYU pragma: export
 
 #endif  // DMAMAP_IOVA_ALLOCATOR_H_

@@ -10,7 +10,7 @@
 // The fast path counts allocations and frees, nothing else; what is live and
 // what is cached follows from these and from what left the store. An entry that
 // is dropped after a late double free was freed once too often, so it counts
-// as an allocation.
+// as an allocation. A retired range counts as live until it is released.
 
 #include "iova/allocator.h"
 
@@ -71,21 +71,22 @@ bool IovaAllocator<Store, Cpu, Policy>::CheckInvariants() const {
   // late double frees and count for nothing.
   std::uint64_t cached = 0;
   std::uint64_t leftovers = 0;
-  cache_.ForEachMagazine([&](unsigned c, const MagazineType& magazine) {
-    for (std::size_t i = 0; i < magazine.count(); ++i) {
-      const typename Tags::Cell* cell = tags_.Find(magazine.at(i));
-      if (cell == nullptr || cell->Load() != Tag::Cached(magazine.number())) {
-        ++leftovers;
-        continue;
-      }
-      ++cached;
-      pages += std::uint64_t{1} << c;
+  bool cells = true;
+  cache_.ForEachEntry([&](unsigned c, std::uint32_t number,
+                          const typename Cache::Entry& entry) {
+    cells = cells && entry.cell == tags_.Find(entry.page);
+    if (entry.cell->Load() != Tag::Cached(number)) {
+      ++leftovers;
+      return;
     }
+    ++cached;
+    pages += std::uint64_t{1} << c;
   });
+  if (!cells) return false;
   std::uint64_t live = 0;
   std::uint64_t free_from = 0;
   bool disjoint = true;
-  tags_.ForEachLive([&](std::uint64_t page, std::uint64_t count) {
+  tags_.ForEachHeld([&](std::uint64_t page, std::uint64_t count) {
     ++live;
     pages += PagesHeld(count);
     disjoint = disjoint && page >= free_from;

@@ -107,7 +107,7 @@ auto IovaAllocator<Store, Cpu, Policy>::WithSlot(std::size_t slot, Fn&& fn) {
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
-    std::size_t slot, std::uint64_t pages, const Constraints& constraints) {
+    std::size_t slot, std::uint64_t pages, Constraints constraints) {
   if (!ready_) return Error::kShutDown;
   const Result<PageRequest> request = ToRequest(pages, constraints);
   if (!request.ok()) return request.error();
@@ -135,6 +135,7 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
     typename Cache::Slot* owned = cache_.Obtain(n);
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
     Bin& bin = owned->bin[size_class];
+    const BinVisit visit(cache_, bin);
     if (request.align_order <= size_class) {
       std::uint64_t page = 0;
       const std::uint64_t last = request.last - (pages - 1);
@@ -157,10 +158,10 @@ bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
                                                     std::uint64_t last,
                                                     std::uint64_t& page) {
   while (cache_.LoadFitting(size_class, bin, last)) {
-    page = bin.loaded->Pop();
-    typename Tags::Cell* cell = tags_.Find(page);
-    if (cell->Load() == Tag::Cached(bin.loaded->number())) {
-      cell->Store(Tag::Live(pages));
+    const typename Cache::Entry entry = bin.loaded->Pop();
+    if (entry.cell->Load() == Tag::Cached(bin.loaded->number())) {
+      entry.cell->Store(Tag::Live(pages));
+      page = entry.page;
       return true;
     }
     bin.dropped.Add();
@@ -191,7 +192,7 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
   if (prefetch && Prefetch(*bin->loaded, size_class)) {
     bin->allocations.Add();
     bin->alloc_misses.Add();
-    const std::uint64_t page = bin->loaded->Pop();
+    const std::uint64_t page = bin->loaded->Pop().page;
     tags_.MarkLive(page, pages);
     return page;
   }
@@ -248,8 +249,9 @@ bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
   }
   for (std::uint64_t i = 0; i < ranges; ++i) {
     const std::uint64_t page = *run + (i << size_class);
-    tags_.Find(page)->Store(Tag::Cached(magazine.number()));
-    magazine.Push(page);
+    typename Tags::Cell* cell = tags_.Find(page);
+    cell->Store(Tag::Cached(magazine.number()));
+    magazine.Push({page, cell});
   }
   from_store_[size_class] += ranges;
   return true;
@@ -281,13 +283,16 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
   typename Cache::Slot* owned = cache_.Obtain(n);
   if (owned == nullptr) return FreeToStore(page, pages);
   Bin& bin = owned->bin[size_class];
-  const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
-  if (room == Cache::Room::kNoMemory) return FreeToStore(page, pages);
-  if (room == Cache::Room::kSpill) {
-    Empty(size_class, *bin.previous);
-    std::swap(bin.loaded, bin.previous);
+  {
+    const BinVisit visit(cache_, bin);
+    const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
+    if (room == Cache::Room::kNoMemory) return FreeToStore(page, pages);
+    if (room == Cache::Room::kSpill) {
+      Empty(size_class, *bin.previous);
+      std::swap(bin.loaded, bin.previous);
+    }
   }
-  if (!PutChecked(bin, first, pages)) {
+  if (!PutChecked(*owned, first, pages)) {
     // Somebody else freed it since the check.
     const Result<void> again = tags_.Check(page, pages);
     return again.ok() ? Error::kDoubleFree : again.error();
@@ -314,8 +319,7 @@ void IovaAllocator<Store, Cpu, Policy>::Empty(unsigned size_class,
                                               MagazineType& magazine) {
   const Guard<LockType> guard(store_lock_);
   while (!magazine.empty()) {
-    const std::uint64_t page = magazine.Pop();
-    typename Tags::Cell* cell = tags_.Find(page);
+    const auto [page, cell] = magazine.Pop();
     if (!cell->Exchange(Tag::Cached(magazine.number()), Tag::Released())) {
       ++dropped_[size_class];
       continue;
@@ -332,6 +336,7 @@ void IovaAllocator<Store, Cpu, Policy>::FlushSlot(std::size_t n) {
   if (owned == nullptr) return;
   for (unsigned c = 0; c < kClasses; ++c) {
     Bin& bin = owned->bin[c];
+    const BinVisit visit(cache_, bin);
     if (bin.loaded != nullptr) Empty(c, *bin.loaded);
     if (bin.previous != nullptr) Empty(c, *bin.previous);
   }
@@ -367,6 +372,7 @@ void IovaAllocator<Store, Cpu, Policy>::OnRetired(void* self,
   if (owned == nullptr) return;
   for (unsigned c = 0; c < kClasses; ++c) {
     Bin& bin = owned->bin[c];
+    const BinVisit visit(me.cache_, bin);
     for (MagazineType* magazine : {std::exchange(bin.loaded, nullptr),
                                    std::exchange(bin.previous, nullptr)}) {
       if (magazine == nullptr) continue;

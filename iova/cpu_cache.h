@@ -13,6 +13,13 @@
 // (Bonwick and Adams, section 3.1). So at least a magazine's worth of
 // operations lies between two visits to the depot.
 //
+// The hot entry. The newest entry of `loaded` may stand in the bin itself. A
+// free that finds it vacant puts its entry there, an allocation takes it from
+// there, and neither waits for the other's change of a count: a free and the
+// next allocation cost half of what two visits to the magazine do. Anything but
+// the fast path visits a bin through BinVisit, which first puts the hot entry
+// into `loaded`, where there is always room for it.
+//
 // Who writes what: a Bin belongs to the owner of its slot alone. Only the
 // counters are read by others (statistics), and the slot's pointer.
 //
@@ -51,16 +58,20 @@ class Counter {
   Atom<std::uint64_t> value_{0};
 };
 
-template <unsigned kClasses, std::size_t kEntries = 127,
+template <class Tags, unsigned kClasses, std::size_t kEntries = 127,
           template <class> class Atom = std::atomic>
 class CpuCache {
  public:
-  using MagazineType = Magazine<kEntries, Atom>;
+  using Cell = typename Tags::Cell;
+  using MagazineType = Magazine<Cell, kEntries, Atom>;
+  using Entry = typename MagazineType::Entry;
   using DepotType = Depot<MagazineType, kClasses, Atom>;
 
   // One size class of one slot.
   struct Bin {
+    Entry hot;  // hot.cell: null when vacant, `nobody_` when loaded is null
     MagazineType* loaded = nullptr;
+    std::uint32_t holder = 0;  // what the tag of `hot` names: loaded's number
     MagazineType* previous = nullptr;
     Counter<Atom> allocations;   // entries handed out
     Counter<Atom> frees;         // entries taken back
@@ -71,7 +82,26 @@ class CpuCache {
     Counter<Atom> depot_puts;    // full magazines to the depot
   };
   struct alignas(kCacheLine) Slot {
+    typename Tags::Hint hint;  // of the last free
     std::array<Bin, kClasses> bin;
+  };
+
+  // Everything but the fast path holds one while it uses a bin. REQUIRES: the
+  // caller owns the bin's slot.
+  class BinVisit {
+   public:
+    BinVisit(CpuCache& cache, Bin& bin) : cache_(cache), bin_(bin) {
+      if (bin.hot.cell == nullptr || bin.loaded == nullptr) return;
+      bin.loaded->Push(bin.hot);
+      bin.hot.cell = nullptr;
+    }
+    ~BinVisit() { cache_.Arm(bin_); }
+    BinVisit(const BinVisit&) = delete;
+    BinVisit& operator=(const BinVisit&) = delete;
+
+   private:
+    CpuCache& cache_;
+    Bin& bin_;
   };
 
   // What MakeRoom found.
@@ -125,8 +155,10 @@ class CpuCache {
     Slot* slot = Find(n);
     if (slot != nullptr) return slot;
     slot = new (std::nothrow) Slot();
+    if (slot == nullptr) return nullptr;
+    for (Bin& bin : slot->bin) Arm(bin);
     // S1, release: pairs with S2.
-    if (slot != nullptr) slot_[n].store(slot, std::memory_order_release);
+    slot_[n].store(slot, std::memory_order_release);
     return slot;
   }
 
@@ -177,19 +209,28 @@ class CpuCache {
     return Room::kReady;
   }
 
-  // Calls fn(class, magazine) for each magazine that holds entries. REQUIRES:
+  // Calls fn(class, number of the magazine, entry) for each entry. REQUIRES:
   // nobody else uses the cache.
   template <class Fn>
-  void ForEachMagazine(Fn&& fn) const {
+  void ForEachEntry(Fn&& fn) const {
+    const auto all_of = [&](unsigned c, const MagazineType& magazine) {
+      for (std::size_t i = 0; i < magazine.count(); ++i) {
+        fn(c, magazine.number(), magazine.at(i));
+      }
+    };
     for (std::size_t i = 0; i < slots_; ++i) {
       const Slot* slot = Find(i);
       if (slot == nullptr) continue;
       for (unsigned c = 0; c < kClasses; ++c) {
-        if (slot->bin[c].loaded != nullptr) fn(c, *slot->bin[c].loaded);
-        if (slot->bin[c].previous != nullptr) fn(c, *slot->bin[c].previous);
+        const Bin& bin = slot->bin[c];
+        if (bin.loaded != nullptr) {
+          if (bin.hot.cell != nullptr) fn(c, bin.loaded->number(), bin.hot);
+          all_of(c, *bin.loaded);
+        }
+        if (bin.previous != nullptr) all_of(c, *bin.previous);
       }
     }
-    depot_.ForEachFull(fn);
+    depot_.ForEachFull(all_of);
   }
 
   // REQUIRES: nobody else uses the cache.
@@ -198,7 +239,13 @@ class CpuCache {
       const Slot* slot = Find(i);
       if (slot == nullptr) continue;
       for (const Bin& bin : slot->bin) {
-        if (bin.loaded != nullptr && bin.loaded == bin.previous) return false;
+        if (bin.loaded == nullptr) {
+          if (bin.hot.cell != &nobody_) return false;
+          continue;
+        }
+        if (bin.loaded == bin.previous) return false;
+        if (bin.holder != bin.loaded->number()) return false;
+        if (bin.hot.cell != nullptr && bin.loaded->full()) return false;
       }
     }
     return depot_.CheckInvariants();
@@ -214,8 +261,21 @@ class CpuCache {
   }
 
  private:
+  // Readies a bin for the fast path. REQUIRES: its hot entry is in `loaded`.
+  void Arm(Bin& bin) {
+    if (bin.loaded == nullptr) {
+      // Its tag names no magazine, so nobody takes it; and it is not vacant.
+      bin.hot.cell = &nobody_;
+      return;
+    }
+    bin.holder = bin.loaded->number();
+    // A full magazine gives one up, so that there is room for the hot entry.
+    bin.hot = bin.loaded->full() ? bin.loaded->Pop() : Entry();
+  }
+
   Atom<Slot*>* slot_ = nullptr;
   std::size_t slots_ = 0;
+  Cell nobody_;
   DepotType depot_;
 };
 

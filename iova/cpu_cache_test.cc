@@ -8,11 +8,15 @@
 #include <cstdint>
 #include <memory>
 
+#include "iova/live_tags.h"
+
 namespace dmamap {
 namespace {
 
-using Cache = CpuCache<2, 4>;
+using Cache = CpuCache<LiveTags<>, 2, 4>;
+using Visit = Cache::BinVisit;
 constexpr std::uint64_t kAny = ~std::uint64_t{0};
+LiveTags<>::Cell cell;  // of all entries: what it says is not looked at
 
 TEST(CpuCache, ChecksItsSizes) {
   auto cache = std::make_unique<Cache>();
@@ -35,24 +39,64 @@ TEST(CpuCache, MovesMagazinesAsBonwickDoes) {
   EXPECT_FALSE(cache->LoadFitting(0, bin, kAny));
   // 4 entries fill loaded, 8 both, 12 the depot's one place; then it spills.
   for (std::uint64_t i = 0; i < 12; ++i) {
-    ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
-    bin.loaded->Push(i);
+    {
+      const Visit visit(*cache, bin);
+      ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
+      bin.loaded->Push({i, &cell});
+    }
     ASSERT_TRUE(cache->CheckInvariants());
   }
   EXPECT_EQ(cache->depot().waiting(0), 1u);
-  EXPECT_EQ(cache->MakeRoom(0, bin), Cache::Room::kSpill);
+  {
+    const Visit visit(*cache, bin);
+    EXPECT_EQ(cache->MakeRoom(0, bin), Cache::Room::kSpill);
+  }
   // Another slot takes the depot's.
   Cache::Bin& other = cache->Obtain(1)->bin[0];
+  const Visit elsewhere(*cache, other);
   ASSERT_TRUE(cache->LoadFitting(0, other, kAny));
-  EXPECT_EQ(other.loaded->Pop(), 3u);
+  EXPECT_EQ(other.loaded->Pop().page, 3u);
   EXPECT_EQ(other.depot_takes.value(), 1u);
   EXPECT_EQ(bin.depot_puts.value(), 1u);
   for (std::uint64_t i = 12; i-- > 4;) {
+    const Visit visit(*cache, bin);
     ASSERT_TRUE(cache->LoadFitting(0, bin, kAny));
-    EXPECT_EQ(bin.loaded->Pop(), i);
+    EXPECT_EQ(bin.loaded->Pop().page, i);
   }
   EXPECT_FALSE(cache->LoadFitting(0, bin, kAny));
   EXPECT_FALSE(cache->LoadFitting(1, bin, kAny));
+}
+
+// What the fast path of a free leaves in the bin itself.
+TEST(CpuCache, AVisitPutsTheHotEntryIntoTheMagazine) {
+  auto cache = std::make_unique<Cache>();
+  ASSERT_TRUE(cache->Init(1, 1).ok());
+  Cache::Bin& bin = cache->Obtain(0)->bin[0];
+  EXPECT_NE(bin.hot.cell, nullptr);  // no magazine: not vacant
+  {
+    const Visit visit(*cache, bin);
+    ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
+    for (std::uint64_t i = 1; i <= 3; ++i) bin.loaded->Push({i, &cell});
+  }
+  EXPECT_EQ(bin.hot.cell, nullptr);
+  EXPECT_EQ(bin.holder, bin.loaded->number());
+  bin.hot = {4, &cell};
+  EXPECT_TRUE(cache->CheckInvariants());
+  std::size_t entries = 0;
+  cache->ForEachEntry([&](unsigned, std::uint32_t number, const Cache::Entry&) {
+    EXPECT_EQ(number, bin.holder);
+    ++entries;
+  });
+  EXPECT_EQ(entries, 4u);
+  {
+    const Visit visit(*cache, bin);
+    EXPECT_TRUE(bin.loaded->full());
+    EXPECT_EQ(bin.loaded->Top().page, 4u);
+    EXPECT_EQ(bin.loaded->Top().cell, &cell);
+  }
+  // And a full magazine gives one up, so that there is room for the next.
+  EXPECT_EQ(bin.hot.page, 4u);
+  EXPECT_EQ(bin.loaded->count(), 3u);
   EXPECT_TRUE(cache->CheckInvariants());
 }
 
@@ -63,21 +107,21 @@ TEST(CpuCache, FindsAnEntryUnderTheLimitWhereverItLies) {
   Cache::Bin& bin = cache->Obtain(0)->bin[0];
   for (std::uint64_t page : {900u, 10u, 901u, 902u, 903u, 904u, 11u, 905u}) {
     ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
-    bin.loaded->Push(page);
+    bin.loaded->Push({page, &cell});
   }
   ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in loaded
-  EXPECT_EQ(bin.loaded->Pop(), 11u);
+  EXPECT_EQ(bin.loaded->Pop().page, 11u);
   ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in previous
-  EXPECT_EQ(bin.loaded->Pop(), 10u);
+  EXPECT_EQ(bin.loaded->Pop().page, 10u);
   EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
   // In the depot.
   Cache::Bin& empty = cache->Obtain(1)->bin[0];
   auto* m = cache->depot().TakeEmpty();
-  m->Push(12);
-  m->Push(906);
+  m->Push({12, &cell});
+  m->Push({906, &cell});
   ASSERT_TRUE(cache->depot().PutFull(0, m));
   ASSERT_TRUE(cache->LoadFitting(0, empty, 100));
-  EXPECT_EQ(empty.loaded->Pop(), 12u);
+  EXPECT_EQ(empty.loaded->Pop().page, 12u);
 }
 
 }  // namespace

@@ -15,7 +15,7 @@
 namespace dmamap {
 namespace {
 
-using Small = Magazine<2>;
+using Small = Magazine<int, 2>;
 using TestDepot = Depot<Small, 2>;
 
 TEST(Depot, KeepsClassesApartAndItsLimit) {
@@ -27,7 +27,7 @@ TEST(Depot, KeepsClassesApartAndItsLimit) {
     made.push_back(depot->TakeEmpty());
     ASSERT_NE(made.back(), nullptr);
     EXPECT_EQ(made.back()->number(), i);
-    made.back()->Push(static_cast<std::uint64_t>(i));
+    made.back()->Push({static_cast<std::uint64_t>(i)});
   }
   EXPECT_TRUE(depot->PutFull(0, made[0]));
   EXPECT_TRUE(depot->PutFull(0, made[1]));
@@ -72,10 +72,10 @@ TEST(DepotConcurrent, OneOwnerAtATime) {
         if (m == nullptr) m = depot->TakeEmpty();
         if (m == nullptr) continue;
         while (!m->empty()) {
-          if (m->Pop() != m->number()) bad = true;
+          if (m->Pop().page != m->number()) bad = true;
         }
-        m->Push(m->number());
-        m->Push(m->number());
+        m->Push({m->number()});
+        m->Push({m->number()});
         if (!depot->PutFull(t / 2, m)) {
           while (!m->empty()) m->Pop();
           depot->PutEmpty(m);

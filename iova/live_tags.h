@@ -11,8 +11,12 @@
 //   released     one did; its pages are back in the store
 //   live(n)      a range of n pages begins here and is handed out
 //   cached(m)    the page is an entry of magazine number m
-//   payload      16 bits less two of the length of a live range of 2^14 pages
-//                or more, in the four pages behind its first
+//   retired(n)   a range of n pages begins here that its owner has given up;
+//                somebody has to release it before it can be handed out again
+//                (a flush queue, once no device knows the address any more)
+//   payload      16 bits less two of the length of a live or retired range of
+//                more than Tag::kMaxInline pages, in the four pages behind its
+//                first
 //
 // Why the magazine is named. A free on the fast path reads live(n), then
 // writes cached(m): two steps, so that no atomic read-modify-write is needed
@@ -53,7 +57,9 @@ enum class FreeCheck : std::uint8_t {
 
 class Tag {
  public:
-  static constexpr std::uint64_t kMaxInline = (1u << 14) - 1;  // pages
+  // Pages of the longest range whose tag holds its length: retired(n) shares
+  // its kind with never, released and the retired long one.
+  static constexpr std::uint64_t kMaxInline = (1u << 14) - 1 - 2;
   static constexpr std::uint32_t kMaxMagazines = 1u << 14;
 
   constexpr Tag() = default;
@@ -70,14 +76,24 @@ class Tag {
   static constexpr Tag Cached(std::uint32_t magazine) {
     return Tag(static_cast<std::uint16_t>(kCached | magazine));
   }
+  // Of a range of any length.
+  static constexpr Tag Retired(std::uint64_t pages) {
+    return Tag(static_cast<std::uint16_t>(
+        pages <= kMaxInline ? kRetiredLong + pages : kRetiredLong));
+  }
   static constexpr Tag Payload(std::uint64_t bits) {
     return Tag(static_cast<std::uint16_t>(kPayload | (bits & kValue)));
   }
 
   constexpr bool is_live() const { return (bits_ & kKind) == kLive; }
   constexpr bool is_cached() const { return (bits_ & kKind) == kCached; }
+  constexpr bool is_retired() const {
+    return (bits_ & kKind) == 0 && bits_ >= kRetiredLong;
+  }
   // Pages of a live range, 0 for a long one; the payload of a payload.
   constexpr std::uint64_t value() const { return bits_ & kValue; }
+  // Pages of a retired range, 0 for a long one. REQUIRES: is_retired().
+  constexpr std::uint64_t retired_pages() const { return bits_ - kRetiredLong; }
   constexpr std::uint16_t bits() const { return bits_; }
   friend constexpr bool operator==(Tag, Tag) = default;
 
@@ -87,6 +103,7 @@ class Tag {
   static constexpr std::uint16_t kCached = 2u << 14;
   static constexpr std::uint16_t kPayload = 3u << 14;
   static constexpr std::uint16_t kValue = (1u << 14) - 1;
+  static constexpr std::uint16_t kRetiredLong = 2;  // after never, released
   std::uint16_t bits_ = 0;
 };
 
@@ -115,8 +132,11 @@ class LiveTags {
   // The cell of a page, or null when no range ever was near it.
   Cell* Find(std::uint64_t page) const { return cells_.Find(page); }
 
-  // The cell of a page for which Ensure was called.
-  Cell* FindKnown(std::uint64_t page) const { return cells_.FindKnown(page); }
+  // The same, sooner for a caller that frees what lies near its last one.
+  using Hint = typename SparseArray<Cell, Atom>::Hint;
+  Cell* Find(std::uint64_t page, Hint& hint) const {
+    return cells_.Find(page, hint);
+  }
 
   // Makes room for a range that begins at any page of [first, last]. Under the
   // owner's lock. kNoMemory: nothing is lost.
@@ -137,9 +157,12 @@ class LiveTags {
     Find(first)->Store(Tag::LiveLong());
   }
 
-  // Pages of the live range that begins at `first`, whose tag is `tag`.
+  // Pages of the live or retired range that begins at `first`, whose tag is
+  // `tag`.
   std::uint64_t LengthOf(std::uint64_t first, Tag tag) const {
-    if (tag.value() != 0) return tag.value();
+    const std::uint64_t inlined =
+        tag.is_retired() ? tag.retired_pages() : tag.value();
+    if (inlined != 0) return inlined;
     std::uint64_t pages = 0;
     for (unsigned i = 0; i < 4; ++i) {
       pages |= Find(first + 1 + i)->Load().value() << (14 * i);
@@ -156,6 +179,22 @@ class LiveTags {
       return LengthOf(first, tag) == pages ? Ok()
                                            : Result<void>(Error::kMismatch);
     }
+    if (tag.is_cached() || tag.is_retired() || tag == Tag::Released()) {
+      return Error::kDoubleFree;
+    }
+    return Error::kForeign;
+  }
+
+  // The same for the release of a retired range.
+  Result<void> CheckRetired(std::uint64_t first, std::uint64_t pages) const {
+    const Cell* cell = Find(first);
+    if (cell == nullptr) return Error::kForeign;
+    const Tag tag = cell->Load();
+    if (tag.is_retired()) {
+      return LengthOf(first, tag) == pages ? Ok()
+                                           : Result<void>(Error::kMismatch);
+    }
+    if (tag.is_live()) return Error::kBusy;
     if (tag.is_cached() || tag == Tag::Released()) return Error::kDoubleFree;
     return Error::kForeign;
   }
@@ -165,13 +204,25 @@ class LiveTags {
   Result<void> Retire(std::uint64_t first, std::uint64_t pages, Tag to) {
     const Result<void> checked = Check(first, pages);
     if (!checked.ok()) return checked;
-    const Tag live =
-        pages <= Tag::kMaxInline ? Tag::Live(pages) : Tag::LiveLong();
-    if (!Find(first)->Exchange(live, to)) return Error::kDoubleFree;
-    if (pages > Tag::kMaxInline) {
-      for (unsigned i = 0; i < 4; ++i) Find(first + 1 + i)->Store(Tag::Never());
-    }
+    if (!Find(first)->Exchange(LiveTag(pages), to)) return Error::kDoubleFree;
+    if (!to.is_retired()) ForgetLength(first, pages);
     return Ok();
+  }
+
+  // What becomes of a retired range: `to` is released or cached, or live
+  // again. Of several callers exactly one succeeds, the others get the error
+  // that CheckRetired gives.
+  Result<void> EndRetired(std::uint64_t first, std::uint64_t pages, Tag to) {
+    const Result<void> checked = CheckRetired(first, pages);
+    if (!checked.ok()) return checked;
+    if (!Find(first)->Exchange(Tag::Retired(pages), to)) {
+      return Error::kDoubleFree;
+    }
+    if (!to.is_live()) ForgetLength(first, pages);
+    return Ok();
+  }
+  static constexpr Tag LiveTag(std::uint64_t pages) {
+    return pages <= Tag::kMaxInline ? Tag::Live(pages) : Tag::LiveLong();
   }
 
   // Calls fn(first page, pages) for each live range, ascending. Exact only
@@ -183,10 +234,23 @@ class LiveTags {
       if (tag.is_live()) fn(page, LengthOf(page, tag));
     });
   }
+  // The same for each live or retired range.
+  template <class Fn>
+  void ForEachHeld(Fn&& fn) const {
+    cells_.ForEach([&](std::uint64_t page, const Cell& cell) {
+      const Tag tag = cell.Load();
+      if (tag.is_live() || tag.is_retired()) fn(page, LengthOf(page, tag));
+    });
+  }
 
   std::uint64_t bytes() const { return cells_.bytes(); }
 
  private:
+  void ForgetLength(std::uint64_t first, std::uint64_t pages) {
+    if (pages <= Tag::kMaxInline) return;
+    for (unsigned i = 0; i < 4; ++i) Find(first + 1 + i)->Store(Tag::Never());
+  }
+
   SparseArray<Cell, Atom> cells_;
 };
 

@@ -4,8 +4,9 @@
 #ifndef DMAMAP_IOVA_MAGAZINE_H_
 #define DMAMAP_IOVA_MAGAZINE_H_
 
-// Magazine: a fixed-size stack of page numbers (Bonwick and Adams, "Magazines
-// and Vmem", USENIX 2001). 127 entries and a header fill 1 KiB.
+// Magazine: a fixed-size stack of entries (Bonwick and Adams, "Magazines and
+// Vmem", USENIX 2001). An entry is a page number and where its tag is kept, so
+// that taking one needs no look-up. 127 entries and a header fill 2 KiB.
 //
 // It has one owner at a time: a slot's cache or, while it lies in the depot,
 // nobody. All but `next` is plain memory that changes hands through the
@@ -24,11 +25,20 @@
 
 namespace dmamap::inline v0 {
 
-template <std::size_t kEntries = 127, template <class> class Atom = std::atomic>
+// A page and the cell of its tag (null where no tags are kept).
+template <class Cell>
+struct MagazineEntry {
+  std::uint64_t page = 0;
+  Cell* cell = nullptr;
+};
+
+template <class Cell, std::size_t kEntries = 127,
+          template <class> class Atom = std::atomic>
 class alignas(kCacheLine) Magazine {
   static_assert(kEntries >= 1 && kEntries <= 0xffff);
 
  public:
+  using Entry = MagazineEntry<Cell>;
   static constexpr std::size_t kCapacity = kEntries;
 
   explicit Magazine(std::uint16_t number) : number_(number) {}
@@ -43,41 +53,41 @@ class alignas(kCacheLine) Magazine {
   bool full() const { return count() == kCapacity; }
 
   // REQUIRES: !full().
-  void Push(std::uint64_t page) {
+  void Push(const Entry& entry) {
     DMAMAP_ASSERT(!full());
-    pages_[count()] = page;
+    entries_[count()] = entry;
     Resize(count() + 1);
   }
   // The entry that Pop takes. REQUIRES: !empty().
-  std::uint64_t Top() const {
+  Entry Top() const {
     DMAMAP_ASSERT(!empty());
-    return pages_[count() - 1];
+    return entries_[count() - 1];
   }
   // REQUIRES: !empty().
-  std::uint64_t Pop() {
-    const std::uint64_t page = Top();
+  Entry Pop() {
+    const Entry entry = Top();
     Resize(count() - 1);
-    return page;
+    return entry;
   }
 
   // Brings the newest entry that is at most `last` to the top. False when
   // there is none: nothing changed. At most kCapacity steps.
   bool RaiseFitting(std::uint64_t last) {
     for (std::size_t i = count(); i-- > 0;) {
-      const std::uint64_t page = pages_[i];
-      if (page > last) continue;
-      const std::uint64_t top = Top();
-      pages_[i] = top;
-      pages_[count() - 1] = page;
+      const Entry entry = entries_[i];
+      if (entry.page > last) continue;
+      const Entry top = Top();
+      entries_[i] = top;
+      entries_[count() - 1] = entry;
       return true;
     }
     return false;
   }
 
   // i < count(), from the oldest.
-  std::uint64_t at(std::size_t i) const {
+  Entry at(std::size_t i) const {
     DMAMAP_ASSERT(i < count());
-    return pages_[i];
+    return entries_[i];
   }
 
   // The magazine below this one in a list of the depot: its number + 1, or 0.
@@ -89,9 +99,9 @@ class alignas(kCacheLine) Magazine {
   PlainFor<Atom, std::uint16_t> count_{0};
   const std::uint16_t number_;
   Atom<std::uint32_t> next_{0};
-  std::array<PlainFor<Atom, std::uint64_t>, kEntries> pages_;
+  std::array<PlainFor<Atom, Entry>, kEntries> entries_;
 };
-static_assert(sizeof(Magazine<>) == 1024);
+static_assert(sizeof(Magazine<int>) == 2048);
 
 }  // namespace dmamap::inline v0
 

@@ -11,31 +11,31 @@ namespace dmamap {
 namespace {
 
 TEST(Magazine, IsAStack) {
-  Magazine<3> m(7);
+  Magazine<int, 3> m(7);
   EXPECT_EQ(m.number(), 7);
   EXPECT_TRUE(m.empty());
-  m.Push(1);
-  m.Push(2);
-  m.Push(3);
+  m.Push({1});
+  m.Push({2});
+  m.Push({3});
   EXPECT_TRUE(m.full());
-  EXPECT_EQ(m.Pop(), 3u);
-  EXPECT_EQ(m.Top(), 2u);
-  EXPECT_EQ(m.Pop(), 2u);
-  EXPECT_EQ(m.Pop(), 1u);
+  EXPECT_EQ(m.Pop().page, 3u);
+  EXPECT_EQ(m.Top().page, 2u);
+  EXPECT_EQ(m.Pop().page, 2u);
+  EXPECT_EQ(m.Pop().page, 1u);
   EXPECT_TRUE(m.empty());
 }
 
 TEST(Magazine, FindsAnEntryThatFitsBelowTheTop) {
-  Magazine<4> m(0);
+  Magazine<int, 4> m(0);
   EXPECT_FALSE(m.RaiseFitting(~std::uint64_t{0}));
-  for (std::uint64_t page : {30u, 10u, 20u, 40u}) m.Push(page);
+  for (std::uint64_t page : {30u, 10u, 20u, 40u}) m.Push({page});
   EXPECT_FALSE(m.RaiseFitting(9));
-  EXPECT_EQ(m.Top(), 40u);
+  EXPECT_EQ(m.Top().page, 40u);
   EXPECT_TRUE(m.RaiseFitting(20));  // the newest that fits
-  EXPECT_EQ(m.Pop(), 20u);
-  EXPECT_EQ(m.Top(), 40u);
+  EXPECT_EQ(m.Pop().page, 20u);
+  EXPECT_EQ(m.Top().page, 40u);
   EXPECT_TRUE(m.RaiseFitting(10));
-  EXPECT_EQ(m.Pop(), 10u);
+  EXPECT_EQ(m.Pop().page, 10u);
   EXPECT_TRUE(m.RaiseFitting(40));
   EXPECT_EQ(m.count(), 2u);
 }

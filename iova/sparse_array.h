@@ -73,12 +73,23 @@ class SparseArray {
     return &leaf->cell[index & (kLeafCells - 1)];
   }
 
-  // The same for a cell that is known to be there. REQUIRES: Ensure did it.
-  Cell* FindKnown(std::uint64_t index) const {
-    const Node* node = height_ == 2 ? root_ : Descend(index);
-    node = static_cast<const Node*>(Child(node, index, 1));
-    Leaf* leaf = static_cast<Leaf*>(Child(node, index, 0));
-    return &leaf->cell[index & (kLeafCells - 1)];
+  // Where one caller found a cell last. Leaves stay, so it never goes stale.
+  struct Hint {
+    std::uint64_t leaf = ~std::uint64_t{0};
+    Cell* cells = nullptr;
+  };
+
+  // The same, sooner when the cell lies in the leaf that `hint` names.
+  Cell* Find(std::uint64_t index, Hint& hint) const {
+    if (index >> kLeafBits == hint.leaf) [[likely]] {
+      return hint.cells + (index & (kLeafCells - 1));
+    }
+    Cell* cell = Find(index);
+    if (cell != nullptr) {
+      hint.leaf = index >> kLeafBits;
+      hint.cells = cell - (index & (kLeafCells - 1));
+    }
+    return cell;
   }
 
   // Makes the cells [first, last] findable. kNoMemory: some may be.
