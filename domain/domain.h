@@ -1,0 +1,351 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_DOMAIN_DOMAIN_H_
+#define DMAMAP_DOMAIN_DOMAIN_H_
+
+// Domain: one device's view of memory, complete: I/O addresses, IOTLB, bounce
+// pages. The device never reaches a buffer, only pages that show it.
+//
+//   Domain<> domain;
+//   domain.Init({.bounce_size = 64 << 20});
+//   auto m = domain.Map(PhysAddrOf(buffer), 1500, Direction::kFromDevice);
+//   ... tell the device m->iova; it writes ...
+//   domain.Unmap(*m);                     // what it wrote is in `buffer`
+//
+// I/O addresses   0 | stream space: mappings | coherent blocks     | limit
+//                 page 0 never      bounce_size
+// A mapping begins on a page (min_align_mask: or as far behind as its buffer
+// does) and has its pages alone. Bounce pages come when a device first touches
+// them (Fault, Translate) and stay for later mappings, which overwrite them.
+//
+// What the driver may rely on (numbers: the guarantees)
+//   1,3  the device sees the bytes of live mappings, and zeros; nothing outside
+//        the mapping is shown or copied back.
+//   2    what the device did not write stays as it was: the original is copied
+//        in by Map and SyncForDevice for kFromDevice too, unless the mapping
+//        has kDeviceOverwritesAll (then zeros) or Map has kSkipSync.
+//   4,9  Unmap and Sync go by the record of Map; what does not match it is an
+//        error and changes nothing.
+//   10   Unmap: no new access, Invalidate, copy back, and only then the address
+//        is free. If Invalidate fails, it never is (quarantine).
+// A fault reads the buffer: until a page has been touched, a device that does
+// not keep to its turn may see what the CPU writes meanwhile to that mapping.
+//
+// Threads: all calls but Init and the destructor may be made at any time.
+// Blocking (LockType); not for an interrupt that may interrupt a call. Copies
+// of Map, Unmap and Sync are made outside the lock, those of a fault inside.
+// Ordering towards the device is the driver's (dma/barrier.h), as in Linux.
+// A software device that uses a pointer from Translate needs an Invalidation
+// that waits until it does not.
+//
+// Errors common to all: kShutDown before Init and (to the driver; the device
+// finds nothing mapped) after Shutdown;
+// kInvalidArgument; kUnsupported when Memory cannot reach a byte of a buffer.
+// A call that fails has changed nothing; the exceptions say so.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+
+#include "dma/address.h"
+#include "dma/direction.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+#include "domain/coherent.h"
+#include "domain/core.h"
+#include "domain/options.h"
+#include "domain/stream.h"
+
+namespace dmamap::inline v0 {
+
+template <class Policies = DomainPolicies>
+class Domain {
+  using Core = internal::DomainCore<Policies>;
+  using LockType = typename Policies::LockType;
+
+ public:
+  Domain() = default;
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+  // Frees all memory, quarantine included. REQUIRES: no call is under way, and
+  // no device can reach the domain any more. Shutdown says what leaked.
+  ~Domain() { DestroySpaces(); }
+
+  // The policies, to be configured before Init.
+  typename Policies::Memory& memory() { return core_.memory; }
+  typename Policies::Pages& pages() { return core_.pages; }
+  typename Policies::Invalidation& invalidation() { return core_.invalidation; }
+
+  // kInvalidArgument: DomainOptions says what must hold. kNoMemory. kBusy the
+  // second time. After an error Init may be called again.
+  Result<void> Init(const DomainOptions& options);
+
+  // --- The driver's side: a CoherentMapper ---
+
+  // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
+  // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
+  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
+                      MapAttributes attributes = MapAttributes::kNone) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->stream.Map(buffer, size, direction, attributes);
+  }
+
+  // kNotMapped: no such mapping (any more). kMismatch: there is one at this
+  // address, but not this one. kBusy: a Sync of it is under way. After these it
+  // is as before. kUnsupported, and what the Invalidation returns: the mapping
+  // has ended; bytes that Memory cannot reach were not copied back.
+  Result<void> Unmap(const Mapping& mapping,
+                     MapAttributes attributes = MapAttributes::kNone) {
+    return UnmapScatter({&mapping, 1}, attributes);
+  }
+
+  // Copies [offset, offset+size) of the mapping. kNotMapped and kMismatch as
+  // for Unmap, kOutOfRange beyond the mapping. SyncForDevice of a mapping made
+  // with kSkipSync takes the memory for pages that no device has touched yet:
+  // kLimit, kNoMemory.
+  Result<void> SyncForCpu(const Mapping& mapping, std::uint64_t offset,
+                          std::uint64_t size) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->stream.SyncForCpu(mapping, offset, size);
+  }
+  Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
+                             std::uint64_t size) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->stream.SyncForDevice(mapping, offset, size);
+  }
+
+  // One mapping for each entry, in order, into the front of `mappings`; all or
+  // none. kInvalidArgument for an empty list or too few `mappings`.
+  Result<void> MapScatter(std::span<const ScatterEntry> list,
+                          Direction direction, std::span<Mapping> mappings,
+                          MapAttributes attributes = MapAttributes::kNone);
+  // Ends all, or, when one of them is refused, none; errors as for Unmap.
+  Result<void> UnmapScatter(std::span<const Mapping> mappings,
+                            MapAttributes attributes = MapAttributes::kNone) {
+    if (!open()) return Error::kShutDown;
+    if (mappings.empty()) return Error::kInvalidArgument;
+    return spaces_->stream.Unmap(mappings, attributes);
+  }
+
+  // `size` zeroed bytes (not 0) on pages of their own. kNoSpace, kNoMemory,
+  // kLimit (max_mappings, or the budget of the PageSource).
+  Result<CoherentBlock> AllocateCoherent(std::uint64_t size) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->coherent.Allocate(size);
+  }
+  // kNotMapped, kMismatch as for Unmap. What the Invalidation returns: the
+  // block has ended, its memory is kept.
+  Result<void> FreeCoherent(const CoherentBlock& block) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->coherent.Free(block);
+  }
+
+  // --- The device's side ---
+
+  // The memory behind `at` for an access of `wanted` (not kNone), `length`
+  // bytes (not 0) or less: up to the end of the page or of the mapping.
+  // kNotMapped, kPermission; kLimit, kNoMemory when there is no page to show.
+  // Good until the mapping ends.
+  Result<DeviceView> Translate(Iova at, std::uint64_t length,
+                               Permission wanted);
+
+  // The page that holds `at`, for a device process that maps whole pages: with
+  // stream mappings the bounce page, made if need be and filled from every
+  // mapping on it; above bounce_size the coherent page. kNotMapped when nothing
+  // is mapped on that page; kLimit, kNoMemory. Good until Reclaim.
+  Result<FaultPage> Fault(Iova at);
+
+  // --- Care ---
+
+  // Gives the bounce pages of `pages` (whole ones) back to the PageSource;
+  // returns how many. kBusy while a mapping lies on one of them. kOutOfRange
+  // beyond the stream space.
+  Result<std::uint64_t> Reclaim(Range pages) {
+    if (!open()) return Error::kShutDown;
+    return spaces_->stream.Reclaim(pages);
+  }
+  // The same for every page that no mapping lies on.
+  std::uint64_t ReclaimIdle() {
+    return open() ? spaces_->stream.ReclaimIdle() : 0;
+  }
+
+  // Calls report(const Leak&) for each live mapping and coherent block, in
+  // order of addresses, without the lock; returns how many.
+  template <class Report>
+  std::uint64_t ReportLeaks(Report&& report) const;
+
+  // Ends the domain: no call is accepted any more. Reports what is still live
+  // first. kBusy, and the domain goes on, while anything is live or being
+  // unmapped; kForce ends it all the same, and nothing is copied back.
+  // REQUIRES for kForce: no other call is under way. What the Invalidation
+  // returns: the domain has ended, its memory is kept until the destructor.
+  template <class Report>
+  Result<void> Shutdown(Report&& report,
+                        Teardown teardown = Teardown::kRefuseIfLive);
+
+  DomainStats stats() const {
+    Guard guard(core_.lock);
+    return core_.stats;
+  }
+  const DomainOptions& options() const { return options_; }
+
+  // REQUIRES: no other call is under way. O(n log n) in mappings.
+  bool CheckInvariants() const {
+    if (!open()) return true;
+    Guard guard(core_.lock);
+    return core_.iotlb.CheckInvariants() && core_.ending == 0 &&
+           core_.iotlb.size() == core_.stats.live + core_.stats.coherent &&
+           spaces_->stream.CheckInvariants() &&
+           spaces_->coherent.CheckInvariants();
+  }
+
+ private:
+  struct Spaces {
+    explicit Spaces(Core& core) : stream(core), coherent(core) {}
+    internal::StreamSpace<Policies> stream;
+    internal::CoherentSpace<Policies> coherent;
+  };
+  using Flag = typename Policies::template Atom<std::uint32_t>;
+
+  bool open() const {
+    // O2, acquire: pairs with O1 in Init.
+    return open_.load(std::memory_order_acquire) != 0;
+  }
+  static Result<void> Validate(const DomainOptions& o);
+  void DestroySpaces() {
+    if (spaces_ != nullptr) spaces_->~Spaces();
+    spaces_ = nullptr;
+  }
+
+  mutable Core core_;
+  // spaces_ lives in room_ from Init on, or is null. (By hand: g++ 12 warns of
+  // std::optional's members in each function with a local Domain.)
+  alignas(Spaces) std::byte room_[sizeof(Spaces)];
+  Spaces* spaces_ = nullptr;
+  DomainOptions options_;
+  Flag open_{0};  // Init has succeeded
+};
+
+template <class Policies>
+Result<void> Domain<Policies>::Validate(const DomainOptions& o) {
+  const std::uint64_t first = o.page.bytes();
+  const bool pages_fit = o.page.shift() >= 6 && o.bounce_page.shift() <= 30 &&
+                         o.page.shift() <= o.bounce_page.shift();
+  const bool sizes_fit = o.bounce_page.IsAligned(o.bounce_size) &&
+                         o.bounce_size / first >= 2 &&
+                         o.limit.value() >= o.bounce_size &&
+                         o.page.Offset(o.limit.value()) == o.page.mask();
+  const bool mask_fits = (o.min_align_mask & (o.min_align_mask + 1)) == 0 &&
+                         o.min_align_mask <= o.page.mask();
+  return pages_fit && sizes_fit && mask_fits
+             ? Ok()
+             : Result<void>(Error::kInvalidArgument);
+}
+
+template <class Policies>
+Result<void> Domain<Policies>::Init(const DomainOptions& options) {
+  if (open()) return Error::kBusy;
+  if (const auto r = Validate(options); !r.ok()) return r;
+  spaces_ = ::new (static_cast<void*>(room_)) Spaces(core_);
+  Result<void> result = spaces_->stream.Init(options);
+  if (result.ok()) result = spaces_->coherent.Init(options);
+  if (result.ok()) {
+    result = core_.iotlb.Init({.limit = options.max_mappings});
+  }
+  if (!result.ok()) {
+    DestroySpaces();
+    return result;
+  }
+  options_ = options;
+  // O1, release: pairs with O2. Publishes spaces_ and options_.
+  open_.store(1, std::memory_order_release);
+  return Ok();
+}
+
+template <class Policies>
+Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
+                                          Direction direction,
+                                          std::span<Mapping> mappings,
+                                          MapAttributes attributes) {
+  if (!open()) return Error::kShutDown;
+  if (list.empty() || mappings.size() < list.size()) {
+    return Error::kInvalidArgument;
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const Result<Mapping> m =
+        Map(list[i].buffer, list[i].size, direction, attributes);
+    if (m.ok()) {
+      mappings[i] = *m;
+      continue;
+    }
+    // The device was told none of these addresses: nothing to copy back.
+    if (i != 0) {
+      (void)UnmapScatter(mappings.first(i), MapAttributes::kSkipSync).ok();
+    }
+    return m.error();
+  }
+  return Ok();
+}
+
+template <class Policies>
+Result<DeviceView> Domain<Policies>::Translate(Iova at, std::uint64_t length,
+                                               Permission wanted) {
+  if (!open()) return Error::kShutDown;
+  if (length == 0 || !IsValid(wanted) || wanted == Permission::kNone) {
+    return Error::kInvalidArgument;
+  }
+  Translation found;
+  const auto look_up = [&]() -> Result<void> {
+    const Result<Translation> t = core_.iotlb.Lookup(at, wanted);
+    if (!t.ok()) return t.error();
+    found = *t;
+    return Ok();
+  };
+  // Bytes behind `at` that are asked for, and that are there.
+  std::uint64_t behind = length - 1;
+  std::byte* data = nullptr;
+  if (at.value() < options_.bounce_size) {
+    const auto page = spaces_->stream.Touch(at, look_up);
+    if (!page.ok()) return page.error();
+    const Range range = spaces_->stream.PageRange(at);
+    data = *page + (at - range.first());
+    if (behind > range.last() - at) behind = range.last() - at;
+  } else {
+    Guard guard(core_.lock);
+    if (const Result<void> r = look_up(); !r.ok()) return r.error();
+    data = PointerTo(found.address);
+  }
+  if (behind > found.bytes_minus_one) behind = found.bytes_minus_one;
+  return DeviceView{data, behind + 1};
+}
+
+template <class Policies>
+Result<FaultPage> Domain<Policies>::Fault(Iova at) {
+  if (!open()) return Error::kShutDown;
+  if (at.value() >= options_.bounce_size) {
+    Guard guard(core_.lock);
+    return spaces_->coherent.PageAt(at);
+  }
+  Permission permission = Permission::kNone;
+  const auto page = spaces_->stream.Touch(at, [&]() -> Result<void> {
+    const Result<Permission> all = spaces_->stream.PagePermission(at);
+    if (!all.ok()) return all.error();
+    permission = *all;
+    return Ok();
+  });
+  if (!page.ok()) return page.error();
+  return FaultPage{*page, spaces_->stream.PageRange(at), permission};
+}
+
+static_assert(CoherentMapper<Domain<>>);
+
+}  // namespace dmamap::inline v0
+
+#include "domain/teardown.h"  // IWYU pragma: export
+
+#endif  // DMAMAP_DOMAIN_DOMAIN_H_

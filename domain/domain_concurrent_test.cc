@@ -1,0 +1,367 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Threads on one domain: drivers that map, sync and unmap, a device that
+// serves them through Translate, a hostile one that faults anywhere, and a
+// thread that reclaims idle pages. Run it under TSan and ASan.
+//
+// And the races of a fault against a map and an unmap that share a page, each
+// at every place where they can meet, without threads: the lock itself runs the
+// other call just before it is taken.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+
+#include "domain/domain.h"
+#include "domain/parts_for_test.h"
+#include "testing/domain_port.h"
+
+namespace dmamap {
+namespace {
+
+using testing_parts::Bytes;
+using testing_parts::Pattern;
+
+constexpr std::uint64_t kPage = 256;
+
+// What a software device needs: it holds the gate while it uses what Translate
+// gave it, and an invalidation waits until it does not.
+class DeviceGate {
+ public:
+  std::shared_mutex& gate() { return gate_; }
+  Result<void> Invalidate(Range) {
+    const std::lock_guard wait(gate_);
+    return Ok();
+  }
+  Result<void> InvalidateAll() { return Invalidate(Range()); }
+
+ private:
+  std::shared_mutex gate_;
+};
+
+struct GatedPolicies : DomainPolicies {
+  using Memory = PagewiseMemory<>;
+  using Invalidation = DeviceGate;
+};
+using GatedDomain = Domain<GatedPolicies>;
+
+// One driver's order to the device: answer what is at `mapping`.
+struct Order {
+  Mapping mapping;
+  std::atomic<bool> pending{false};  // release/acquire hand the buffer over
+};
+
+void Device(GatedDomain& domain, std::vector<Order>& orders,
+            const std::atomic<bool>& stop) {
+  DomainPort port(domain);
+  while (!stop.load(std::memory_order_relaxed)) {  // relaxed: only a flag
+    for (Order& o : orders) {
+      if (!o.pending.load(std::memory_order_acquire)) continue;
+      const std::shared_lock hold(domain.invalidation().gate());
+      Bytes bytes(o.mapping.size);
+      if (DeviceReads(o.mapping.direction)) {
+        EXPECT_TRUE(port.Read(o.mapping.iova, bytes.data(), bytes.size()).ok());
+      }
+      if (DeviceWrites(o.mapping.direction)) {
+        // Inverts what it read, or writes ones; only the first half.
+        for (std::byte& b : bytes) b = ~b;
+        const std::size_t half = (bytes.size() + 1) / 2;
+        EXPECT_TRUE(port.Write(o.mapping.iova, bytes.data(), half).ok());
+      }
+      o.pending.store(false, std::memory_order_release);
+    }
+    std::this_thread::yield();
+  }
+}
+
+// What the buffer must hold after the device has served it.
+Bytes Served(const Bytes& original, Direction direction) {
+  Bytes b = original;
+  if (!DeviceWrites(direction)) return b;
+  for (std::size_t i = 0; i < (b.size() + 1) / 2; ++i) {
+    b[i] = DeviceReads(direction) ? ~b[i] : std::byte{0xff};
+  }
+  return b;
+}
+
+void Driver(GatedDomain& domain, Order& order, unsigned seed, int rounds) {
+  std::minstd_rand random(seed + 1);
+  for (int round = 0; round < rounds; ++round) {
+    Bytes buffer = Pattern(1 + random() % (4 * kPage),
+                           static_cast<unsigned>(random() % 1000));
+    const Bytes original = buffer;
+    const auto direction = static_cast<Direction>(random() % 3);
+    const auto m =
+        domain.Map(PhysAddrOf(buffer.data()), buffer.size(), direction);
+    if (!m.ok()) {
+      EXPECT_EQ(m.error(), Error::kNoSpace);
+      continue;
+    }
+    order.mapping = *m;
+    order.pending.store(true, std::memory_order_release);
+    while (order.pending.load(std::memory_order_acquire)) {
+      std::this_thread::yield();
+    }
+    if (random() % 2 == 0) {
+      EXPECT_TRUE(domain.SyncForCpu(*m, 0, buffer.size()).ok());
+      EXPECT_EQ(buffer, Served(original, direction));
+      EXPECT_TRUE(domain.SyncForDevice(*m, 0, buffer.size()).ok());
+    }
+    Mapping bad = *m;
+    ++bad.tag;
+    EXPECT_FALSE(domain.Unmap(bad).ok());
+    EXPECT_TRUE(domain.Unmap(*m).ok());
+    EXPECT_EQ(buffer, Served(original, direction));
+    if (random() % 4 == 0) {
+      const auto block = domain.AllocateCoherent(1 + random() % 600);
+      if (block.ok()) {
+        EXPECT_EQ(block->cpu[block->size - 1], std::byte{0});
+        std::memset(block->cpu, 1, block->size);
+        EXPECT_TRUE(domain.FreeCoherent(*block).ok());
+      }
+    }
+  }
+}
+
+void Stress(unsigned bounce_shift) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(256 * kPage - 1),
+                         .bounce_size = 128 * kPage,
+                         .page = *PageSize::FromBytes(kPage),
+                         .bounce_page = *PageSize::FromShift(bounce_shift)})
+                  .ok());
+  std::vector<Order> orders(3);
+  std::atomic<bool> stop{false};
+  std::thread device([&] { Device(domain, orders, stop); });
+  std::thread hostile([&] {
+    std::minstd_rand random(99);
+    while (!stop.load(std::memory_order_relaxed)) {  // relaxed: only a flag
+      (void)domain.Fault(Iova(random() % (256 * kPage))).ok();
+      (void)domain
+          .Translate(Iova(random() % (256 * kPage)), 10, Permission::kRead)
+          .ok();
+      if (random() % 16 == 0) domain.ReclaimIdle();
+    }
+  });
+  std::vector<std::thread> drivers;
+  for (unsigned i = 0; i < orders.size(); ++i) {
+    drivers.emplace_back([&, i] { Driver(domain, orders[i], i, 400); });
+  }
+  for (std::thread& t : drivers) t.join();
+  stop.store(true);
+  device.join();
+  hostile.join();
+  EXPECT_TRUE(domain.CheckInvariants());
+  EXPECT_EQ(domain.stats().maps, domain.stats().unmaps);
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) { ADD_FAILURE(); }).ok());
+  EXPECT_EQ(domain.pages().in_use(), 0u);
+}
+
+TEST(DomainStress, EachMappingItsOwnPages) { Stress(8); }
+TEST(DomainStress, MappingsSharePages) { Stress(11); }
+
+// A device that reads wherever it can, while mappings come and go and idle
+// pages are given back. Each buffer is one byte many times, so bytes that
+// differ within one view belong to a mapping that came after the translation.
+TEST(DomainStress, ADeviceSeesNothingThatCameAfterItsTranslation) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(64 * kPage - 1),
+                         .bounce_size = 8 * kPage,
+                         .page = *PageSize::FromBytes(kPage)})
+                  .ok());
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> views{0};
+  std::thread device([&] {
+    std::minstd_rand random(5);
+    while (!stop.load(std::memory_order_relaxed)) {  // relaxed: only a flag
+      const std::shared_lock hold(domain.invalidation().gate());
+      const Iova at(kPage * (1 + random() % 7));
+      const auto view = domain.Translate(at, kPage, Permission::kRead);
+      if (!view.ok()) continue;
+      const std::byte first = view->data[0];
+      for (int again = 0; again < 4; ++again) {
+        EXPECT_TRUE(std::all_of(view->data, view->data + view->length,
+                                [&](std::byte b) { return b == first; }));
+      }
+      views.fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+    }
+  });
+  std::vector<std::thread> drivers;
+  for (unsigned t = 0; t < 2; ++t) {
+    drivers.emplace_back([&, t] {
+      for (unsigned i = 0; i < 3000 || views.load() < 100; ++i) {
+        const Bytes buffer(kPage,
+                           static_cast<std::byte>(1 + (2 * i + t) % 255));
+        const auto m =
+            domain.Map(PhysAddrOf(buffer.data()), kPage, Direction::kToDevice);
+        ASSERT_TRUE(m.ok());
+        if (i % 8 == 0) std::this_thread::yield();
+        ASSERT_TRUE(domain.Unmap(*m).ok());
+        if (i % 64 == 0) domain.ReclaimIdle();
+      }
+    });
+  }
+  for (std::thread& t : drivers) t.join();
+  stop.store(true);
+  device.join();
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
+// Many threads try to end the same mappings: one succeeds for each.
+TEST(DomainStress, OneUnmapOfEachMappingSucceeds) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain.Init({}).ok());
+  Bytes buffer = Pattern(100, 1);
+  std::vector<Mapping> all;
+  for (int i = 0; i < 300; ++i) {
+    all.push_back(
+        *domain.Map(PhysAddrOf(buffer.data()), 100, Direction::kToDevice));
+  }
+  std::atomic<int> ended{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (const Mapping& m : all) {
+        if (domain.Unmap(m).ok()) ended.fetch_add(1);
+        (void)domain.SyncForDevice(m, 0, 100).ok();
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  // A sync that was under way may have made an Unmap answer kBusy.
+  int left = 0;
+  for (const Mapping& m : all) left += domain.Unmap(m).ok() ? 1 : 0;
+  EXPECT_EQ(ended.load() + left, 300);
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
+// --- Races at the lock, one by one ---
+
+// Runs `hook` once, just before it is taken for the n-th time from now.
+class HookedLock {
+ public:
+  static inline std::uint64_t countdown = 0;
+  static inline std::function<void()> hook;
+
+  void lock() {
+    if (!hook || countdown-- != 0) return;
+    const std::function<void()> now = std::move(hook);
+    hook = nullptr;
+    now();
+  }
+  bool try_lock() { return true; }
+  void unlock() {}
+};
+
+struct HookedPolicies : DomainPolicies {
+  using LockType = HookedLock;
+};
+
+// Two mappings share the only page in use: `a` is live, `b` comes or goes.
+struct SharedPage {
+  SharedPage() {
+    EXPECT_TRUE(domain
+                    .Init({.limit = Iova(0xfffff),
+                           .bounce_size = 16 * 1024,
+                           .page = *PageSize::FromBytes(64),
+                           .bounce_page = *PageSize::FromBytes(16 * 1024)})
+                    .ok());
+    a = *domain.Map(PhysAddrOf(first.data()), 50, Direction::kToDevice);
+  }
+  void DeviceTouchesA() {
+    EXPECT_TRUE(domain.Translate(a.iova, 50, Permission::kRead).ok());
+  }
+  Bytes first = Pattern(50, 1);
+  Bytes second = Pattern(100, 2);
+  Domain<HookedPolicies> domain;
+  Mapping a;
+};
+
+TEST(DomainRace, FaultAgainstMap) {
+  bool ran = true;
+  std::uint64_t n = 0;
+  for (; ran; ++n) {
+    SharedPage w;
+    HookedLock::countdown = n;
+    HookedLock::hook = [&] { w.DeviceTouchesA(); };
+    const auto b = w.domain.Map(PhysAddrOf(w.second.data()), 100,
+                                Direction::kBidirectional);
+    ran = !HookedLock::hook;
+    HookedLock::hook = nullptr;
+    ASSERT_TRUE(b.ok());
+    Bytes seen(100);
+    DomainPort port(w.domain);
+    ASSERT_TRUE(port.Read(b->iova, seen.data(), 100).ok());
+    EXPECT_EQ(seen, w.second) << "the page came at lock " << n;
+    EXPECT_TRUE(w.domain.CheckInvariants());
+  }
+  EXPECT_GE(n, 2u) << "met at least once";
+}
+
+TEST(DomainRace, FaultAgainstUnmap) {
+  bool ran = true;
+  std::uint64_t n = 0;
+  for (; ran; ++n) {
+    SharedPage w;
+    const Bytes original = w.second;
+    const auto b =
+        w.domain.Map(PhysAddrOf(w.second.data()), 100, Direction::kFromDevice);
+    HookedLock::countdown = n;
+    HookedLock::hook = [&] { w.DeviceTouchesA(); };
+    ASSERT_TRUE(w.domain.Unmap(*b).ok());
+    ran = !HookedLock::hook;
+    HookedLock::hook = nullptr;
+    EXPECT_EQ(w.second, original) << "the page came at lock " << n;
+    w.DeviceTouchesA();
+    const auto page = w.domain.Fault(w.a.iova);
+    const std::uint64_t at = b->iova - page->range.first();
+    EXPECT_TRUE(std::all_of(page->page + at, page->page + at + 100,
+                            [](std::byte x) { return x == std::byte{0}; }))
+        << "nothing of an ended mapping is shown; lock " << n;
+    EXPECT_TRUE(w.domain.CheckInvariants());
+  }
+  EXPECT_GE(n, 3u) << "met before and after the mapping left";
+}
+
+// The page appears when the mapping has left the IOTLB and is not copied back
+// yet: it was never filled from it, so nothing of it may be copied back.
+TEST(DomainRace, FaultDuringTheInvalidation) {
+  struct Policies : DomainPolicies {
+    using Invalidation = testing_parts::WatchedInvalidation;
+  };
+  Domain<Policies> domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(0xfffff),
+                         .bounce_size = 16 * 1024,
+                         .page = *PageSize::FromBytes(64),
+                         .bounce_page = *PageSize::FromBytes(16 * 1024)})
+                  .ok());
+  Bytes first = Pattern(50, 1);
+  Bytes second = Pattern(100, 2);
+  const Bytes original = second;
+  const auto a = domain.Map(PhysAddrOf(first.data()), 50, Direction::kToDevice);
+  const auto b =
+      domain.Map(PhysAddrOf(second.data()), 100, Direction::kFromDevice);
+  domain.invalidation().hook = [&](Range) {
+    EXPECT_TRUE(domain.Fault(a->iova).ok());
+  };
+  ASSERT_TRUE(domain.Unmap(*b).ok());
+  EXPECT_EQ(second, original);
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
+}  // namespace
+}  // namespace dmamap

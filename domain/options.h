@@ -1,0 +1,114 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_DOMAIN_OPTIONS_H_
+#define DMAMAP_DOMAIN_OPTIONS_H_
+
+// The words of a domain: what it is made of, what it is told once, and what its
+// calls take and return beside the vocabulary of dma/mapper.h.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "bounce/memory_access.h"
+#include "bounce/page_source.h"
+#include "dma/address.h"
+#include "dma/direction.h"
+#include "dma/invalidate.h"
+#include "dma/result.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+#include "iova/standard.h"
+
+namespace dmamap::inline v0 {
+
+// What a Domain is composed of. Derive and override one name:
+//
+//   struct MyPolicies : DomainPolicies { using Invalidation = VfioUnmap; };
+//   Domain<MyPolicies> domain;
+//   domain.invalidation().set_container(fd);
+//
+// All of them are default-constructible; the domain owns one of each.
+struct DomainPolicies {
+  using Memory = DirectMemory;          // MemoryAccess: the original buffers
+  using Pages = HeapPages;              // PageSource: what the device sees
+  using Invalidation = NoInvalidation;  // Invalidator
+  using LockType = SpinLock;            // Lock around IOTLB and records
+  using Allocator = StandardAllocator;  // I/O addresses, thread-safe
+  template <class T>
+  using Atom = std::atomic<T>;
+};
+
+struct DomainOptions {
+  // The last usable I/O address, inclusive; the last byte of a page, and not
+  // below bounce_size.
+  Iova limit{0xffff'ffff};
+  // Bytes of the stream space [0, bounce_size-1]; whole bounce pages, at least
+  // two pages. Its first page is never handed out. The coherent space is
+  // [bounce_size, limit].
+  std::uint64_t bounce_size = std::uint64_t{64} << 20;
+  // What a mapping is rounded out to, 64 bytes to 1 GiB.
+  PageSize page = PageSize();
+  // The unit of bounce memory, from `page` to 1 GiB. As long as it is one page,
+  // a device never sees two buffers through one page; a larger one is shared by
+  // the mappings of this domain that happen to lie on it.
+  PageSize bounce_page = page;
+  // Low bits of the buffer's address that its I/O address must have too (as
+  // NVMe demands): 2^k - 1, less than a page. 0: each mapping begins on a page.
+  std::uint64_t min_align_mask = 0;
+  // Most mappings and coherent blocks at a time, together; 0: no bound.
+  std::size_t max_mappings = 0;
+};
+
+// One element of a scatter list: `size` bytes (not 0) at `buffer`.
+struct ScatterEntry {
+  PhysAddr buffer;
+  std::uint64_t size = 0;
+};
+
+// A page as Fault shows it.
+struct FaultPage {
+  std::byte* page = nullptr;                  // all of the page, in host memory
+  Range range;                                // its I/O addresses
+  Permission permission = Permission::kNone;  // of all mappings on it, together
+};
+
+// Memory that a device may use, as Translate shows it.
+struct DeviceView {
+  std::byte* data = nullptr;
+  std::uint64_t length = 0;  // bytes, up to the end of the page or the mapping
+};
+
+// A mapping or coherent block that nobody has ended.
+struct Leak {
+  enum class Kind : std::uint8_t { kStream, kCoherent };
+  Kind kind = Kind::kStream;
+  Range range;      // I/O addresses
+  PhysAddr memory;  // the buffer, or the block's own memory
+  Direction direction = Direction::kBidirectional;
+  std::uint32_t tag = 0;  // Mapping::tag; 0 for a coherent block
+};
+
+// What Shutdown does when mappings are live.
+enum class Teardown : std::uint8_t {
+  kRefuseIfLive,  // kBusy, and the domain goes on
+  kForce,         // ends them; nothing is copied back
+};
+
+struct DomainStats {
+  std::uint64_t bytes_to_device = 0;    // copied from buffers to bounce pages
+  std::uint64_t bytes_from_device = 0;  // copied from bounce pages to buffers
+  std::uint64_t maps = 0;               // streaming mappings ever made
+  std::uint64_t unmaps = 0;             // and ended
+  std::uint64_t faults = 0;             // bounce pages made and filled
+  std::uint64_t refused = 0;      // Unmap, Sync, FreeCoherent of what is not so
+  std::uint64_t live = 0;         // streaming mappings now
+  std::uint64_t high_water = 0;   // most of them at a time
+  std::uint64_t coherent = 0;     // coherent blocks now
+  std::uint64_t quarantined = 0;  // of both, given up: invalidation failed
+};
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_DOMAIN_OPTIONS_H_
