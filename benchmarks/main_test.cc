@@ -1,0 +1,169 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The program as a user runs it: options, output, exit status.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "benchmarks/test_files.h"
+#include "nlohmann/json.hpp"
+
+namespace dmamap::bench {
+namespace {
+
+struct Ran {
+  int status = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string ReadFile(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+// Bazel runs tests in the root of their runfiles.
+Ran RunProgram(const std::string& arguments) {
+  const char* const given = std::getenv("DMAMAP_BENCHMARKS");
+  const std::string program =
+      given != nullptr ? given : "benchmarks/benchmarks";
+  const std::string out = WriteTestFile("out", "");
+  const std::string err = WriteTestFile("err", "");
+  const int raw = std::system(
+      (program + " " + arguments + " >" + out + " 2>" + err).c_str());
+  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, ReadFile(out), ReadFile(err)};
+}
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+constexpr const char* kGoodTrace =
+    "us,cpu,op,addr,size,dir,off\n"
+    "0,0,M,1040,100,1,40\n"
+    "1,1,U,1040,100,1,\n";
+
+TEST(Main, Help) {
+  const Ran ran = RunProgram("--help");
+  EXPECT_EQ(ran.status, 0);
+  for (const char* option :
+       {"--json", "--filter", "--quick", "--trace", "--repetitions"}) {
+    EXPECT_TRUE(Contains(ran.out, option)) << option;
+  }
+}
+
+TEST(Main, BadOptions) {
+  EXPECT_EQ(RunProgram("--no_such_option").status, 1);
+  EXPECT_EQ(RunProgram("--quick something").status, 1);
+  EXPECT_EQ(RunProgram("--repetitions=x").status, 1);
+  EXPECT_EQ(RunProgram("--repetitions=-1").status, 1);
+  const Ran regex = RunProgram("--quick --filter='('");
+  EXPECT_EQ(regex.status, 1);
+  EXPECT_TRUE(Contains(regex.err, "bad --filter")) << regex.err;
+  const Ran none = RunProgram("--quick --filter=no_such_row");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_TRUE(Contains(none.err, "no row matches")) << none.err;
+  const Ran folder = RunProgram("--traces=/nowhere");
+  EXPECT_EQ(folder.status, 1);
+  EXPECT_TRUE(Contains(folder.err, "/nowhere")) << folder.err;
+}
+
+TEST(Main, BadTraceIsNamedWithItsLine) {
+  const std::string path = WriteTestFile(
+      "bad.dma.csv", std::string(kGoodTrace) + "2,0,U,1040,100,1,\n");
+  const Ran ran = RunProgram("--trace=" + path);
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_TRUE(Contains(ran.err, "benchmarks: " + path +
+                                    ":4: impossible: unmap of 1040, where no "
+                                    "live mapping begins\n"))
+      << ran.err;
+  EXPECT_EQ(ran.out, "");
+  EXPECT_EQ(RunProgram("--trace=" + WriteTestFile("empty", "")).status, 1);
+  EXPECT_EQ(RunProgram("--trace=/nowhere/t.csv").status, 1);
+}
+
+TEST(Main, UsersTrace) {
+  const std::string path = WriteTestFile("mine.dma.csv", kGoodTrace);
+  const Ran ran = RunProgram("--repetitions=2 --trace=" + path);
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_TRUE(Contains(ran.out, "trace_mine/dmamap")) << ran.out;
+  EXPECT_FALSE(Contains(ran.out, "e100")) << ran.out;
+  EXPECT_TRUE(Contains(ran.err, "[2/2] domain/trace_mine/dmamap")) << ran.err;
+}
+
+TEST(Main, CannotWriteJson) {
+  const std::string path = WriteTestFile("mine.dma.csv", kGoodTrace);
+  const Ran ran = RunProgram("--json=/nowhere/x.json --trace=" + path);
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_TRUE(Contains(ran.err, "/nowhere/x.json")) << ran.err;
+}
+
+// Each row once over the recorded traces, and all that the JSON promises.
+TEST(Main, QuickRun) {
+  const std::string path = WriteTestFile("x.json", "");
+  const Ran ran = RunProgram("--quick --json=" + path);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_FALSE(Contains(ran.out, "NO\n")) << ran.out;
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  for (const char* key : {"machine", "compiler", "commit", "date"}) {
+    EXPECT_FALSE(json.at("context").at(key).get<std::string>().empty()) << key;
+  }
+  std::set<std::string> names;
+  for (const auto& row : json.at("benchmarks")) {
+    names.insert(row.at("name").get<std::string>());
+    EXPECT_EQ(row.at("time_unit"), "ns");
+    EXPECT_GT(row.at("cpu_time").get<double>(), 0) << row;
+  }
+  for (const char* name :
+       {"iova/trace_e100-rx-strict/dmamap", "iova/trace_e100-tx-lazy/dmamap",
+        "iova/trace_e1000e-tcprx-lazy/dmamap",
+        "iova/trace_nvme-mix-lazy/dmamap", "iova/trace_vnet-mix-strict/dmamap",
+        "domain/trace_e100-rx-strict/dmamap",
+        "domain/trace_nvme-mix-lazy/dmamap",
+        "iotlb/trace_e100-rx-strict/dmamap", "iotlb/trace_nvme-mix-lazy/dmamap",
+        "nicring/e100_imix/dmamap"}) {
+    EXPECT_EQ(names.count(name), 1u) << name;
+  }
+  ASSERT_GT(json.at("verdicts").size(), 50u);
+  for (const auto& verdict : json.at("verdicts")) {
+    EXPECT_TRUE(verdict.at("name").is_string());
+    EXPECT_TRUE(verdict.at("ours").is_number());
+    EXPECT_TRUE(verdict.at("peer").is_null());
+    EXPECT_TRUE(verdict.at("ratio").is_null());
+    EXPECT_EQ(verdict.at("must"), "0");
+    EXPECT_EQ(verdict.at("holds"), true) << verdict;
+  }
+}
+
+TEST(Main, FilterAndRepetitions) {
+  const std::string path = WriteTestFile("x.json", "");
+  const Ran ran = RunProgram(
+      "--quick --repetitions=3 --filter='^iova/.*nvme' --json=" + path);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  std::multiset<std::string> names;
+  bool median = false;
+  for (const auto& row : json.at("benchmarks")) {
+    names.insert(row.at("name").get<std::string>());
+    EXPECT_EQ(row.at("run_name"), "iova/trace_nvme-mix-lazy/dmamap");
+    if (row.value("aggregate_name", "") == "median") {
+      median = true;
+      EXPECT_GT(row.at("cpu_time").get<double>(), 0);
+    }
+  }
+  EXPECT_EQ(names.count("iova/trace_nvme-mix-lazy/dmamap"), 3u);
+  EXPECT_EQ(names.count("iova/trace_nvme-mix-lazy/dmamap_median"), 1u);
+  EXPECT_TRUE(median);
+}
+
+}  // namespace
+}  // namespace dmamap::bench

@@ -1,0 +1,125 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#include "benchmarks/options.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "absl/flags/commandlineflag.h"
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+ABSL_FLAG(std::string, json, "",
+          "FILE: write the results in Google Benchmark's JSON format, with a "
+          "list of verdicts");
+ABSL_FLAG(std::string, filter, "",
+          "REGEX: only rows whose name, <part>/<workload>/<implementation>, "
+          "matches it somewhere");
+ABSL_FLAG(bool, quick, false,
+          "a smoke run: one repetition, the first 20000 events of each trace, "
+          "50000 frames");
+ABSL_FLAG(std::string, trace, "",
+          "FILE: replay this trace (.csv, plain or zstd; its kind is told by "
+          "its header line) in place of the recorded ones");
+ABSL_FLAG(std::string, traces, "",
+          "FOLDER: where the recorded traces are, if not in the usual places");
+ABSL_FLAG(int, repetitions, 0, "N: runs of each row (default 11)");
+ABSL_FLAG(std::uint64_t, frames, 0,
+          "N: frames through the e100 ring (default 1000000)");
+
+namespace dmamap::bench {
+namespace {
+
+constexpr const char* kFlags[] = {"json",   "filter",      "quick", "trace",
+                                  "traces", "repetitions", "frames"};
+
+// `bazel run` changes the folder; the user meant the one he called it in.
+std::string FromUsersFolder(const std::string& path) {
+  const char* const folder = std::getenv("BUILD_WORKING_DIRECTORY");
+  if (path.empty() || folder == nullptr) return path;
+  return (std::filesystem::path(folder) / path).string();
+}
+
+bool WantsHelp(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const absl::string_view argument = argv[i];
+    if (argument == "--help" || argument == "-h") return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
+  Options options;
+  options.help = WantsHelp(argc, argv);
+  if (options.help) return options;
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unexpected argument: ", rest[1]));
+  }
+  options.json = FromUsersFolder(absl::GetFlag(FLAGS_json));
+  options.filter = absl::GetFlag(FLAGS_filter);
+  options.quick = absl::GetFlag(FLAGS_quick);
+  options.trace = FromUsersFolder(absl::GetFlag(FLAGS_trace));
+  options.traces = FromUsersFolder(absl::GetFlag(FLAGS_traces));
+  if (options.quick) {
+    options.repetitions = 1;
+    options.frames = 50'000;
+    options.events = 20'000;
+  }
+  const int repetitions = absl::GetFlag(FLAGS_repetitions);
+  if (repetitions < 0 || repetitions > 1000) {
+    return absl::InvalidArgumentError("--repetitions must be 1 to 1000");
+  }
+  if (repetitions != 0) options.repetitions = repetitions;
+  const std::uint64_t frames = absl::GetFlag(FLAGS_frames);
+  if (frames != 0) options.frames = frames;
+  return options;
+}
+
+std::string HelpText() {
+  std::string text =
+      "Replays recorded DMA traffic through dmamap, checks every byte, and "
+      "prints what it cost.\n\n";
+  for (const char* name : kFlags) {
+    const absl::CommandLineFlag* const flag = absl::FindCommandLineFlag(name);
+    absl::StrAppend(&text, "  --", name, "\n      ", flag->Help(), "\n");
+  }
+  absl::StrAppend(&text,
+                  "\nExit status: 0, or 1 for bad input, bad options or a "
+                  "check of correctness that does not hold; never because of "
+                  "time.\n");
+  return text;
+}
+
+absl::StatusOr<std::string> FindTraceFolder(const std::string& program) {
+  const std::string below = "benchmarks/traces";
+  std::vector<std::string> places = {below};  // `bazel run` and `bazel test`
+  for (const char* variable : {"RUNFILES_DIR", "TEST_SRCDIR"}) {
+    const char* const folder = std::getenv(variable);
+    if (folder == nullptr) continue;
+    places.push_back(absl::StrCat(folder, "/dmamap/", below));
+    places.push_back(absl::StrCat(folder, "/_main/", below));
+  }
+  places.push_back(absl::StrCat(program, ".runfiles/dmamap/", below));
+  places.push_back(absl::StrCat(program, ".runfiles/_main/", below));
+  places.push_back(
+      (std::filesystem::path(program).parent_path() / "traces").string());
+  std::error_code error;
+  for (const std::string& place : places) {
+    if (std::filesystem::is_directory(place, error)) return place;
+  }
+  return absl::NotFoundError(
+      "cannot find the recorded traces: say where with --traces=FOLDER");
+}
+
+}  // namespace dmamap::bench
