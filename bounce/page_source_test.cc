@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -68,7 +69,7 @@ TEST(HeapPages, BudgetHoldsAmongThreads) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&pages] {
-      for (int i = 0; i < 2000; ++i) {
+      for (std::uint64_t i = 0; i < 2000; ++i) {
         const auto p = pages.Allocate(PageSize(), 1 + i % 5);
         if (p.ok()) pages.Free(*p, PageSize(), 1 + i % 5);
       }

@@ -157,7 +157,7 @@ void Stress(unsigned bounce_shift) {
   });
   std::vector<std::thread> drivers;
   for (unsigned i = 0; i < orders.size(); ++i) {
-    drivers.emplace_back([&, i] { Driver(domain, orders[i], i, 400); });
+    drivers.emplace_back([&, i] { Driver(domain, orders[i], i, 200); });
   }
   for (std::thread& t : drivers) t.join();
   stop.store(true);
@@ -202,7 +202,7 @@ TEST(DomainStress, ADeviceSeesNothingThatCameAfterItsTranslation) {
   std::vector<std::thread> drivers;
   for (unsigned t = 0; t < 2; ++t) {
     drivers.emplace_back([&, t] {
-      for (unsigned i = 0; i < 3000 || views.load() < 100; ++i) {
+      for (unsigned i = 0; i < 1000 || views.load() < 100; ++i) {
         const Bytes buffer(kPage,
                            static_cast<std::byte>(1 + (2 * i + t) % 255));
         const auto m =
