@@ -17,8 +17,8 @@
 
 #include "dma/version.h"
 
-// g++ says that its thread sanitizer does not see fences. The accesses that they
-// stand beside are atomic themselves.
+// g++ says that its thread sanitizer does not see fences. The accesses that
+// they stand beside are atomic themselves.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
