@@ -20,14 +20,15 @@
 //
 // Why the magazine is named. A free on the fast path reads live(n), then
 // writes cached(m): two steps, so that no atomic read-modify-write is needed
-// (it would cost more than everything else together). Two threads that free
-// one address at the same instant can therefore both pass the check, and the
-// address lies in two magazines. The tag names the one that wrote last; only a
-// magazine's owner turns its cached(m) into live(n), and a magazine has one
-// owner at a time. So whoever pops the other entry sees that the tag does not
-// name its magazine, drops the entry and counts it: an address is handed out
-// at most once. FreeCheck::kExact buys the stronger promise that the later of
-// the two gets kDoubleFree there and then.
+// (it would cost more than everything else together). Two frees of one address
+// that overlap in time can therefore both pass the check, and the address lies
+// in two magazines. The tag names the one that wrote last, and only a
+// magazine's owner turns its cached(m) into live(n): whoever pops the other
+// entry sees that the tag does not name its magazine, drops it and counts it.
+// That mends the overlap as long as neither magazine goes back to the store
+// between the two steps of the other free; if one does, the address can be
+// handed out twice. Threads that do not trust each other to free an address
+// once take FreeCheck::kExact, in which the later of the two gets kDoubleFree.
 //
 // Memory: 2 bytes a page, in leaves of 2^14 pages (SparseArray) that stay.
 // Every access to a tag is relaxed: whoever frees an address learnt it from
@@ -47,9 +48,11 @@ namespace dmamap::inline v0 {
 enum class FreeCheck : std::uint8_t {
   // One load, one compare, one store. Always finds a double free on one
   // thread, or on two when the one free happens before the other; a wrong size
-  // and a foreign address always. Of two frees of one address at the same
-  // instant both may report success; the address is still handed out once, and
-  // the surplus entry is counted (AllocatorStats::late_double_frees).
+  // and a foreign address always. Two frees of one address that overlap in time
+  // (a race in the caller) may both report success. The surplus entry is then
+  // dropped and counted (AllocatorStats::late_double_frees), unless the
+  // address went back to the store within those few instructions: then it can
+  // be handed out twice.
   kOrdered,
   // One compare-exchange: of frees that race, exactly one succeeds.
   kExact,

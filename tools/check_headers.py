@@ -25,9 +25,6 @@ FLAGS = [
 # (command, macro that holds its major version, oldest major version)
 COMPILERS = [("g++", "__GNUC__", 12), ("clang++", "__clang_major__", 14)]
 
-# testing/ may use what throws: it is compiled into tests, not into drivers.
-_TESTING_FLAGS = [f for f in FLAGS if f not in ("-fno-exceptions", "-fno-rtti")]
-
 
 def major_version(compiler, macro):
   """The compiler's major version, or 0 if it cannot be asked."""
@@ -44,9 +41,8 @@ def jobs(root):
   """One compilation for each header and compiler."""
   for header in repository.headers(root):
     text = '#include "{0}"\n#include "{0}"\n'.format(header)
-    flags = _TESTING_FLAGS if header.parts[0] == "testing" else FLAGS
     for compiler, _, _ in COMPILERS:
-      command = [compiler] + flags + ["-I.", "-x", "c++", "-"]
+      command = [compiler] + FLAGS + ["-I.", "-x", "c++", "-"]
       yield "%s %s" % (header, compiler), command, text
 
 
