@@ -21,8 +21,9 @@ namespace dmamap::inline v0 {
 enum class LengthPolicy : std::uint8_t {
   kReject = 0,  // the frame is dropped
   kClamp = 1,   // more than there is room for: cut to the room; 0: dropped
-  kTrust = 2,  // handed on as reported. Only for a device that may do anything:
-               // the sink reads past the buffer when the device lies
+  kTrust = 2,   // handed on as reported; 0, which is no frame: dropped. Only
+                // for a device that may do anything: the sink reads past the
+                // buffer when the device lies
 };
 
 // False for a value that is none of the enumerators.
@@ -40,11 +41,11 @@ struct LengthVerdict {
 constexpr LengthVerdict Judge(LengthPolicy policy, std::uint32_t reported,
                               std::uint32_t room) {
   if (reported != 0 && reported <= room) return {true, false, reported};
+  if (reported == 0) return {false, true, 0};
   switch (policy) {
     case LengthPolicy::kReject:
       break;
     case LengthPolicy::kClamp:
-      if (reported == 0) break;
       return {true, true, room};
     case LengthPolicy::kTrust:
       return {true, true, reported};

@@ -44,7 +44,6 @@
 #include "dma/address.h"
 #include "dma/assert.h"
 #include "dma/barrier.h"
-#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -123,7 +122,7 @@ class RxList {
     Result<void> result;
     Result<void> unmapped;
   };
-  Pushed Push(const Buffer& buffer);
+  Pushed Push(const Buffer& buffer);  // this and Publish: rx_list_publish.h
 
   // Links what was pushed, and moves the stop. With fewer than kMinEntries in
   // all it does nothing and returns kNoSpace. On a mapper's error the device
@@ -201,101 +200,6 @@ class RxList {
   Position target_ = 0;     // where a failed Publish was going; 0: none
   Position safe_ = 0;       // former stops below it were not skipped
 };
-
-template <ListFormat Format, Mapper MapperType>
-typename RxList<Format, MapperType>::Pushed RxList<Format, MapperType>::Push(
-    const Buffer& buffer) {
-  if (!entries_) return {Error::kShutDown, Ok()};
-  if (full()) return {Error::kLimit, Ok()};
-  const std::uint64_t needed =
-      std::uint64_t{Format::kHeaderBytes} + options_.room;
-  if (buffer.data == nullptr || buffer.size < needed ||
-      buffer.address.value() % Format::kAlignment != 0 ||
-      PhysAddrOf(buffer.data).value() % Format::kAlignment != 0) {
-    return {Error::kInvalidArgument, Ok()};
-  }
-  Format::WriteBlank(buffer.data, options_.room);
-  const Result<Mapping> mapping = mapper_->Map(
-      buffer.address, needed, Direction::kBidirectional, MapAttributes::kNone);
-  if (!mapping.ok()) return {mapping.error(), Ok()};
-  const std::uint64_t offset = mapping->iova - options_.base;
-  if (mapping->iova < options_.base || offset > UINT32_MAX - needed ||
-      offset % Format::kAlignment != 0) {
-    const Result<void> undone =
-        mapper_->Unmap(*mapping, MapAttributes::kSkipSync);
-    return {Error::kOutOfRange, undone};
-  }
-  At(tail_++) = Entry{buffer, *mapping, Status{}, false, false};
-  return {Ok(), Ok()};
-}
-
-template <ListFormat Format, Mapper MapperType>
-Result<void> RxList<Format, MapperType>::Publish() {
-  if (!entries_) return Error::kShutDown;
-  if (armed() < kMinEntries) return Error::kNoSpace;
-  // Twice at most: a move that failed half-way has closed its new stop, and is
-  // completed as it began before one to the tail of today.
-  while (published_ != tail_) {
-    if (target_ == 0) target_ = tail_;
-    for (const ListStep step : Format::kPublishOrder) {
-      const Result<void> done = RunStep(step);
-      if (!done.ok()) return done;
-      DmaWriteBarrier();  // the device sees the steps in this order
-    }
-    published_ = target_;
-    target_ = 0;
-  }
-  // A later look at the head must not be older than kRestore: what it says
-  // about skipped entries rests on that (see Look).
-  DmaFullBarrier();
-  return Ok();
-}
-
-template <ListFormat Format, Mapper MapperType>
-Result<void> RxList<Format, MapperType>::RunStep(ListStep step) {
-  const bool first = published_ == 0;  // there is no old stop
-  switch (step) {
-    case ListStep::kLink:
-      return Link();
-    case ListStep::kClose: {
-      const Result<void> size = SetSize(target_ - 2, 0);
-      return size.ok() ? SetEnd(target_ - 2, ListEnd::kYes) : size;
-    }
-    case ListStep::kReopen:
-      if (first) return Ok();
-      At(stop()).was_stop = true;
-      return SetEnd(stop(), ListEnd::kNo);
-    case ListStep::kRestore:
-      return first ? Ok() : SetSize(stop(), options_.room);
-  }
-  return Error::kInvalidArgument;
-}
-
-// The old last entry names the first new one, and so on.
-template <ListFormat Format, Mapper MapperType>
-Result<void> RxList<Format, MapperType>::Link() {
-  for (Position p = published_ == 0 ? 1 : published_; p < target_; ++p) {
-    Entry& before = At(p - 1);
-    const std::uint64_t offset = At(p).mapping.iova - options_.base;
-    Format::WriteLink(before.buffer.data, static_cast<std::uint32_t>(offset));
-    const Result<void> synced = SyncToDevice(before, Format::kLink);
-    if (!synced.ok()) return synced;
-  }
-  return Ok();
-}
-
-template <ListFormat Format, Mapper MapperType>
-Result<void> RxList<Format, MapperType>::SetEnd(Position p, ListEnd end) {
-  Format::WriteEnd(At(p).buffer.data, end);
-  return SyncToDevice(At(p), Format::kCommand);
-}
-
-template <ListFormat Format, Mapper MapperType>
-Result<void> RxList<Format, MapperType>::SetSize(Position p,
-                                                 std::uint32_t size) {
-  Format::WriteSize(At(p).buffer.data, size);
-  return SyncToDevice(At(p), Format::kSize);
-}
 
 // Loads the status until it says complete, and never after that.
 template <ListFormat Format, Mapper MapperType>
@@ -383,5 +287,7 @@ bool RxList<Format, MapperType>::CheckInvariants() const {
 }
 
 }  // namespace dmamap::inline v0
+
+#include "nicring/rx_list_publish.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_NICRING_RX_LIST_H_

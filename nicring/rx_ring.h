@@ -29,8 +29,10 @@
 //
 // Keeps guarantees 5 (length policy), 6 (one load for each field of a
 // completion), 7 (nothing from the device is an index) and 11 (bounded). Not
-// thread-safe: calls of one ring must be ordered, as Napi does (napi.h).
+// thread-safe: calls of one ring must be ordered, as Napi does (napi.h), except
+// OnRnr, which an interrupt handler calls beside any of them.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,6 +44,7 @@
 #include "nicring/format.h"
 #include "nicring/length_policy.h"
 #include "nicring/receiver.h"
+#include "nicring/rnr_flag.h"
 #include "nicring/rx_list.h"
 #include "nicring/rx_statistics.h"
 
@@ -49,8 +52,10 @@ namespace dmamap::inline v0 {
 
 struct RxRingOptions {
   std::uint32_t entries = 256;
-  std::uint32_t room = 1536;    // data bytes offered for each frame, even
-  std::uint32_t max_frame = 0;  // longest frame delivered, bytes; 0: room
+  std::uint32_t room = 1536;  // data bytes offered for each frame, even
+  // Longest frame delivered, bytes; 0: room. Holds for what kClamp has cut to
+  // the room, not for a length beyond the room that kTrust hands on.
+  std::uint32_t max_frame = 0;
   LengthPolicy length_policy = LengthPolicy::kReject;
   Iova base;  // descriptor links are offsets from here
 };
@@ -63,7 +68,8 @@ struct RxPollResult {
   bool restarted = false;  // the receiver was started again
 };
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat Format, Mapper MapperType, BufferPool Pool,
+          template <class> class Atom = std::atomic>
 class RxRing {
  public:
   RxRing() = default;
@@ -108,8 +114,9 @@ class RxRing {
   }
 
   // The interrupt handler saw "receiver not ready". Call it before the poll
-  // that it schedules.
-  void OnRnr() { rnr_announced_ = true; }
+  // that it schedules. Thread-safe, wait-free; only destruction must be ordered
+  // with it.
+  void OnRnr() { rnr_.Announce(); }
 
   // True when a poll would find a frame. Does not count as one.
   bool HasWork() {
@@ -142,7 +149,7 @@ class RxRing {
   template <Sink SinkType>
   void Deliver(const RxFrame& frame, SinkType& sink);
   template <ReceiverPort Port>
-  void ConfirmRnr(Port& port);
+  void AskReceiver(Port& port);
   template <ReceiverPort Port>
   bool Restart(Port& port);
   std::uint32_t JudgeFrame(const Completion& completion);
@@ -155,13 +162,13 @@ class RxRing {
   Pool* pool_ = nullptr;
   RxRingOptions options_;
   ReceiverState state_ = ReceiverState::kIdle;
-  bool rnr_announced_ = false;
+  RnrFlag<Atom> rnr_;
   RxStatistics statistics_;
 };
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <ReceiverPort Port>
-Result<void> RxRing<Format, MapperType, Pool>::Start(Port& port) {
+Result<void> RxRing<F, M, P, A>::Start(Port& port) {
   if (pool_ == nullptr) return Error::kShutDown;
   if (state_ != ReceiverState::kIdle) return Error::kBusy;
   Result<void> started = FillList();
@@ -174,15 +181,15 @@ Result<void> RxRing<Format, MapperType, Pool>::Start(Port& port) {
   return Ok();
 }
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <Sink SinkType, ReceiverPort Port>
-RxPollResult RxRing<Format, MapperType, Pool>::Poll(std::size_t budget,
-                                                    SinkType& sink,
-                                                    Port& port) {
+RxPollResult RxRing<F, M, P, A>::Poll(std::size_t budget, SinkType& sink,
+                                      Port& port) {
   RxPollResult result;
   if (state_ == ReceiverState::kIdle) return result;
   ++statistics_.polls;
-  ConfirmRnr(port);
+  // Only here: what is announced from now on waits for the next pass.
+  if (rnr_.Take()) AskReceiver(port);
   RxLook look = RxLook::kNothing;
   while (!(result.cut = result.done >= budget)) {
     const auto found = list_.Look();
@@ -198,10 +205,7 @@ RxPollResult RxRing<Format, MapperType, Pool>::Poll(std::size_t budget,
       !result.cut && (look == RxLook::kNothing || look == RxLook::kAtStop);
   // With the head at the stop nothing can be complete, whenever the receiver
   // stopped. Asking it saves an interrupt.
-  if (drained && look == RxLook::kAtStop && state_ == ReceiverState::kRunning) {
-    rnr_announced_ = true;
-    ConfirmRnr(port);
-  }
+  if (drained && look == RxLook::kAtStop) AskReceiver(port);
   if (drained && state_ == ReceiverState::kStopped) {
     state_ = ReceiverState::kDrained;
   }
@@ -210,20 +214,18 @@ RxPollResult RxRing<Format, MapperType, Pool>::Poll(std::size_t budget,
   return result;
 }
 
-// Believes an announced RNR only if the receiver is stopped now.
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+// An announced RNR may be an old one: what counts is that it is stopped now.
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <ReceiverPort Port>
-void RxRing<Format, MapperType, Pool>::ConfirmRnr(Port& port) {
-  if (!rnr_announced_) return;
-  rnr_announced_ = false;
+void RxRing<F, M, P, A>::AskReceiver(Port& port) {
   if (state_ != ReceiverState::kRunning || !port.Stopped()) return;
   state_ = ReceiverState::kStopped;
   ++statistics_.rnr;
 }
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <ReceiverPort Port>
-bool RxRing<Format, MapperType, Pool>::Restart(Port& port) {
+bool RxRing<F, M, P, A>::Restart(Port& port) {
   if (state_ != ReceiverState::kDrained || list_.open() == 0) return false;
   // While it is stopped no new RNR can come: this one is taken care of.
   port.AcknowledgeRnr();
@@ -238,9 +240,9 @@ bool RxRing<Format, MapperType, Pool>::Restart(Port& port) {
 }
 
 // One completed descriptor: snapshot, judge, unmap, deliver or drop.
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <Sink SinkType>
-void RxRing<Format, MapperType, Pool>::Consume(SinkType& sink) {
+void RxRing<F, M, P, A>::Consume(SinkType& sink) {
   ++statistics_.rx_completions;
   const Result<Completion> snapshot = list_.Snapshot();
   const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
@@ -249,8 +251,8 @@ void RxRing<Format, MapperType, Pool>::Consume(SinkType& sink) {
   const bool intact =
       snapshot.ok() && popped.synced.ok() && popped.unmapped.ok();
   if (intact && length != 0) {
-    Deliver({popped.buffer.data + Format::kHeaderBytes, length,
-             snapshot->raw_status, popped.buffer},
+    Deliver({popped.buffer.data + F::kHeaderBytes, length, snapshot->raw_status,
+             popped.buffer},
             sink);
     return;
   }
@@ -261,39 +263,38 @@ void RxRing<Format, MapperType, Pool>::Consume(SinkType& sink) {
 }
 
 // Bytes to deliver; 0 when the frame is to be dropped (and why is counted).
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
-std::uint32_t RxRing<Format, MapperType, Pool>::JudgeFrame(
-    const Completion& completion) {
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
+std::uint32_t RxRing<F, M, P, A>::JudgeFrame(const Completion& completion) {
   if (!completion.good) {
     ++statistics_.rx_errors;
     return 0;
   }
-  const LengthVerdict verdict =
-      Judge(options_.length_policy, completion.length, options_.room);
+  const LengthPolicy policy = options_.length_policy;
+  const LengthVerdict verdict = Judge(policy, completion.length, options_.room);
   if (verdict.violation) ++statistics_.rx_length_violations;
   if (!verdict.deliver) {
     ++statistics_.rx_length_rejected;
     return 0;
   }
-  if (!verdict.violation && verdict.length > options_.max_frame) {
+  const bool trusted = verdict.violation && policy == LengthPolicy::kTrust;
+  if (!trusted && verdict.length > options_.max_frame) {
     ++statistics_.rx_over_length_errors;
     return 0;
   }
   return verdict.length;
 }
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
 template <Sink SinkType>
-void RxRing<Format, MapperType, Pool>::Deliver(const RxFrame& frame,
-                                               SinkType& sink) {
+void RxRing<F, M, P, A>::Deliver(const RxFrame& frame, SinkType& sink) {
   ++statistics_.rx_packets;
   statistics_.rx_bytes += frame.length;
   if (sink.Deliver(frame) == BufferFate::kReturn) PutBack(frame.buffer, Ok());
 }
 
 // The device passed over these; their buffers are as good as new.
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
-void RxRing<Format, MapperType, Pool>::Skip(std::uint32_t entries) {
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::Skip(std::uint32_t entries) {
   for (; entries != 0; --entries) {
     const auto popped = list_.Pop(0);
     ++statistics_.rx_skipped;
@@ -302,8 +303,8 @@ void RxRing<Format, MapperType, Pool>::Skip(std::uint32_t entries) {
 }
 
 // Arms as many entries as it can. The error, if any, says why not all of them.
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
-Result<void> RxRing<Format, MapperType, Pool>::FillList() {
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
+Result<void> RxRing<F, M, P, A>::FillList() {
   Result<void> filled;
   while (filled.ok() && !list_.full()) {
     const Result<Buffer> buffer = pool_->Get();
@@ -327,9 +328,8 @@ Result<void> RxRing<Format, MapperType, Pool>::FillList() {
 }
 
 // A buffer whose unmap failed stays out of the pool: the device may reach it.
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
-void RxRing<Format, MapperType, Pool>::PutBack(const Buffer& buffer,
-                                               Result<void> unmapped) {
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::PutBack(const Buffer& buffer, Result<void> unmapped) {
   if (!unmapped.ok()) {
     ++statistics_.rx_quarantined;
     return;
@@ -337,12 +337,12 @@ void RxRing<Format, MapperType, Pool>::PutBack(const Buffer& buffer,
   if (!pool_->Put(buffer).ok()) ++statistics_.rx_put_failed;
 }
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool>
-void RxRing<Format, MapperType, Pool>::Release() {
+template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::Release() {
   list_.Clear(
       [this](const auto& popped) { PutBack(popped.buffer, popped.unmapped); });
   state_ = ReceiverState::kIdle;
-  rnr_announced_ = false;
+  // An RNR that is still announced does no harm: the receiver is asked.
 }
 
 }  // namespace dmamap::inline v0

@@ -131,6 +131,51 @@ TYPED_TEST(RxRingTest, AStartAtACompleteDescriptorIsSeen) {
   EXPECT_FALSE(bench.Sound());
 }
 
+// A ring that believes in the end of a pass too early: it overlooks, once, what
+// is complete after `kSeen` frames of each pass.
+template <int kSeen>
+struct OverlookingFormat : I8255xFormat {
+  static bool IsComplete(Status status) {
+    if (!I8255xFormat::IsComplete(status)) return false;
+    const bool overlooked = seen == kSeen;
+    seen = overlooked ? 0 : seen + 1;
+    return !overlooked;
+  }
+  static inline int seen = 0;
+};
+
+// Three frames complete, the receiver stopped, one pass: starts in front of a
+// complete descriptor.
+template <class World, class Format>
+int BadStartsOfOnePass(std::size_t budget, std::size_t done) {
+  BenchOptions options;
+  options.entries = 5;
+  Bench<World, Format> bench(options);
+  bench.Start();
+  for (int i = 0; i < 4; ++i) bench.Inject(60);
+  bench.RunDevice();
+  EXPECT_TRUE(bench.sim->Stopped());
+  const RxPollResult r = bench.Poll(budget);
+  EXPECT_EQ(r.done, done);
+  EXPECT_EQ(bench.Sound(), bench.registers.bad_starts == 0);
+  return bench.registers.bad_starts;
+}
+
+// Negative control: a restart although the head is complete already.
+TYPED_TEST(RxRingTest, ARestartAtACompleteHeadIsSeen) {
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, I8255xFormat>(64, 3)), 0);
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, OverlookingFormat<0>>(64, 0)), 1);
+}
+
+// Negative control: a restart after a pass that a budget of 1 or 2 has cut, by
+// a ring that takes the cut for the end of the frames.
+TYPED_TEST(RxRingTest, ARestartAfterACutPassIsSeen) {
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, I8255xFormat>(1, 1)), 0);
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, OverlookingFormat<1>>(64, 1)), 1);
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, I8255xFormat>(2, 2)), 0);
+  EXPECT_EQ((BadStartsOfOnePass<TypeParam, OverlookingFormat<2>>(64, 2)), 1);
+}
+
 TYPED_TEST(RxRingTest, StaleRnrStartsNothing) {
   Bench<TypeParam> bench;
   bench.Start();
@@ -139,6 +184,36 @@ TYPED_TEST(RxRingTest, StaleRnrStartsNothing) {
   EXPECT_EQ(bench.ring.state(), ReceiverState::kRunning);
   EXPECT_EQ(bench.sim->counters().illegal_starts, 0u);
   EXPECT_EQ(bench.ring.statistics().rnr, 0u);
+}
+
+// The receiver stops, and its interrupt comes, while a pass is under way.
+TYPED_TEST(RxRingTest, AnRnrAnnouncedDuringAPassIsForTheNext) {
+  BenchOptions options;
+  options.entries = 5;
+  Bench<TypeParam> bench(options);
+  bench.Start();
+  for (int i = 0; i < 3; ++i) bench.Inject(60);
+  bench.RunDevice();
+  ASSERT_FALSE(bench.sim->Stopped());
+  struct InterruptingSink {
+    BufferFate Deliver(const RxFrame&) {
+      if (b.sim->Stopped()) return BufferFate::kReturn;
+      b.Inject(60);
+      b.RunDevice();
+      EXPECT_NE(b.sim->Acknowledge() & b.sim->kCauseRnr, 0);
+      b.ring.OnRnr();
+      return BufferFate::kReturn;
+    }
+    Bench<TypeParam>& b;
+  } sink{bench};
+  EXPECT_TRUE(bench.ring.Poll(1, sink, bench.registers).cut);
+  EXPECT_EQ(bench.ring.state(), ReceiverState::kRunning);
+  // Not at the stop, so the announcement alone can tell.
+  EXPECT_TRUE(bench.ring.Poll(1, sink, bench.registers).cut);
+  EXPECT_EQ(bench.ring.state(), ReceiverState::kStopped);
+  EXPECT_EQ(bench.ring.statistics().rnr, 1u);
+  EXPECT_TRUE(bench.ring.Poll(64, sink, bench.registers).restarted);
+  EXPECT_TRUE(bench.Sound());
 }
 
 TYPED_TEST(RxRingTest, AStopIsNoticedWithoutItsInterrupt) {
@@ -349,42 +424,82 @@ TEST(RxRing, AFailedSyncIsCountedAndTheNextPassGoesOn) {
   EXPECT_GT(failures, 20u);
 }
 
+// What becomes of one frame of which a device, with room for 64 bytes, reports
+// `reported`.
+struct Outcome {
+  std::uint32_t length = 0;  // bytes delivered; 0: dropped
+  RxStatistics statistics;
+};
+Outcome ReceiveReported(LengthPolicy policy, std::uint32_t max_frame,
+                        std::uint16_t reported) {
+  BenchOptions options;
+  options.policy = policy;
+  options.max_frame = max_frame;
+  Bench<CopyingWorld<>> bench(options);
+  struct Spy : decltype(bench.registers) {
+    Result<void> Start(Iova at) {
+      first = at;
+      return decltype(bench.registers)::Start(at);
+    }
+    Iova first;
+  } spy{bench.registers, Iova()};
+  EXPECT_TRUE(bench.ring.Start(spy).ok());
+  std::byte count[2];
+  StoreLe16(count, static_cast<std::uint16_t>(0xc000 | reported));
+  const std::uint8_t status[2] = {0x00, 0xa0};
+  EXPECT_TRUE(bench.world->port.Write(spy.first + 12, count, 2).ok());
+  EXPECT_TRUE(bench.world->port.Write(spy.first, status, 2).ok());
+  struct LengthSink {
+    BufferFate Deliver(const RxFrame& frame) {
+      length = frame.length;
+      return BufferFate::kReturn;
+    }
+    std::uint32_t length = 0;
+  } sink;
+  EXPECT_EQ(bench.ring.Poll(4, sink, spy).done, 1u);
+  EXPECT_TRUE(bench.ring.CheckInvariants());  // each drop has its one reason
+  EXPECT_EQ(bench.world->mapper.counters().refused, 0u);
+  return {sink.length, bench.ring.statistics()};
+}
+
 TEST(RxRing, LengthViolationsFollowThePolicy) {
+  for (const std::uint32_t max_frame : {0u, 64u, 40u}) {
+    const Outcome rejected =
+        ReceiveReported(LengthPolicy::kReject, max_frame, 0x3fff);
+    EXPECT_EQ(rejected.length, 0u);
+    EXPECT_EQ(rejected.statistics.rx_length_rejected, 1u);
+    EXPECT_EQ(rejected.statistics.rx_length_violations, 1u);
+
+    // Cut to the room, and then as long as any frame of that length.
+    const bool too_long = max_frame == 40;
+    const Outcome clamped =
+        ReceiveReported(LengthPolicy::kClamp, max_frame, 0x3fff);
+    EXPECT_EQ(clamped.length, too_long ? 0u : 64u);
+    EXPECT_EQ(clamped.statistics.rx_over_length_errors, too_long ? 1u : 0u);
+    EXPECT_EQ(clamped.statistics.rx_length_rejected, 0u);
+    EXPECT_EQ(clamped.statistics.rx_length_violations, 1u);
+
+    const Outcome trusted =
+        ReceiveReported(LengthPolicy::kTrust, max_frame, 0x3fff);
+    EXPECT_EQ(trusted.length, 0x3fffu);
+    EXPECT_EQ(trusted.statistics.rx_length_violations, 1u);
+  }
+}
+
+TEST(RxRing, PossibleLengthsAreTheSameUnderEachPolicy) {
   for (LengthPolicy policy :
        {LengthPolicy::kReject, LengthPolicy::kClamp, LengthPolicy::kTrust}) {
-    BenchOptions options;
-    options.policy = policy;
-    Bench<CopyingWorld<>> bench(options);
-    struct Spy : decltype(bench.registers) {
-      Result<void> Start(Iova at) {
-        first = at;
-        return decltype(bench.registers)::Start(at);
-      }
-      Iova first;
-    } spy{bench.registers, Iova()};
-    ASSERT_TRUE(bench.ring.Start(spy).ok());
-    // The device claims 0x3fff bytes where there is room for 64.
-    const std::uint8_t count[2] = {0xff, 0xff};
-    const std::uint8_t status[2] = {0x00, 0xa0};
-    ASSERT_TRUE(bench.world->port.Write(spy.first + 12, count, 2).ok());
-    ASSERT_TRUE(bench.world->port.Write(spy.first, status, 2).ok());
-    struct LengthSink {
-      BufferFate Deliver(const RxFrame& frame) {
-        length = frame.length;
-        return BufferFate::kReturn;
-      }
-      std::uint32_t length = 0;
-    } sink;
-    EXPECT_EQ(bench.ring.Poll(4, sink, spy).done, 1u);
-    const RxStatistics& s = bench.ring.statistics();
-    EXPECT_EQ(s.rx_length_violations, 1u);
-    EXPECT_TRUE(bench.ring.CheckInvariants());
-    EXPECT_EQ(bench.world->mapper.counters().refused, 0u);
-    const bool rejected = policy == LengthPolicy::kReject;
-    EXPECT_EQ(s.rx_length_rejected, rejected ? 1u : 0u);
-    EXPECT_EQ(sink.length, rejected                         ? 0u
-                           : policy == LengthPolicy::kClamp ? 64u
-                                                            : 0x3fffu);
+    EXPECT_EQ(ReceiveReported(policy, 0, 64).length, 64u);
+    EXPECT_EQ(ReceiveReported(policy, 40, 40).length, 40u);
+    const Outcome over = ReceiveReported(policy, 40, 41);
+    EXPECT_EQ(over.length, 0u);
+    EXPECT_EQ(over.statistics.rx_over_length_errors, 1u);
+    EXPECT_EQ(over.statistics.rx_length_violations, 0u);
+    // No byte is no frame.
+    const Outcome none = ReceiveReported(policy, 40, 0);
+    EXPECT_EQ(none.length, 0u);
+    EXPECT_EQ(none.statistics.rx_length_rejected, 1u);
+    EXPECT_EQ(none.statistics.rx_length_violations, 1u);
   }
 }
 
