@@ -174,7 +174,8 @@ class Bounce {
 
   // A page for `at` in three steps, so that it is complete before it is seen:
   // NewPage (zeroed), FillPage for each mapping on it, Publish. Publish returns
-  // the page that is there now; when that is another, Discard yours.
+  // the page that is there now; when that is another, Discard yours. REQUIRES
+  // for Publish: the page is claimed.
   Result<std::byte*> NewPage() { return table_.NewPage(); }
   void Discard(std::byte* page_data) { table_.Discard(page_data); }
   std::byte* Publish(Iova at, std::byte* page_data) {

@@ -70,22 +70,9 @@ class CoherentSpace {
   Result<void> Free(const CoherentBlock& block) {
     const Result<Record*> ended = BeginFree(block);
     if (!ended.ok()) return ended.error();
-    Record* const record = *ended;
-    const Result<void> gone =
-        core_.invalidation.Invalidate(record->Bytes().RoundOutToPages(page_));
-    const Iova iova = record->block.iova;
-    const std::uint64_t pages = record->pages;
-    {
-      Guard guard(core_.lock);
-      --core_.ending;
-      if (!gone.ok()) {
-        ++core_.stats.quarantined;
-        return gone;
-      }
-      Unlink(*record);
-    }
-    FreeMemory(record);
-    return iova_.Free(iova, pages);
+    const Result<void> freed = FinishFree(*ended);
+    core_.DoneEnding(1);
+    return freed;
   }
 
   // The page of `at`. REQUIRES: the lock.
@@ -191,9 +178,27 @@ class CoherentSpace {
         reinterpret_cast<Record*>(static_cast<std::uintptr_t>(e->token));
     core_.iotlb.RemoveEntry(e);
     record->live = false;
-    ++core_.ending;
+    core_.BeginEnding(1);
     --core_.stats.coherent;
     return record;
+  }
+
+  // REQUIRES: BeginFree returned `record`, in this thread.
+  Result<void> FinishFree(Record* record) {
+    const Result<void> gone =
+        core_.invalidation.Invalidate(record->Bytes().RoundOutToPages(page_));
+    const Iova iova = record->block.iova;
+    const std::uint64_t pages = record->pages;
+    {
+      Guard guard(core_.lock);
+      if (!gone.ok()) {
+        ++core_.stats.quarantined;
+        return gone;
+      }
+      Unlink(*record);
+    }
+    FreeMemory(record);
+    return iova_.Free(iova, pages);
   }
 
   void Unlink(Record& record) {

@@ -7,6 +7,7 @@
 // What the stream space and the coherent space of a domain share: the lock, the
 // IOTLB that it guards, the policies, the counters. An inner header.
 
+#include <atomic>
 #include <cstdint>
 
 #include "bounce/memory_access.h"
@@ -36,9 +37,23 @@ struct DomainCore {
   typename Policies::LockType lock;
   Iotlb iotlb;
   DomainStats stats;
-  // Calls that took something apart and are not done: not live, not free.
-  std::uint64_t ending = 0;
+  // Mappings and blocks that a call is taking apart: not live, not yet free.
+  // Raised under the lock, lowered without it.
+  typename Policies::template Atom<std::uint64_t> ending{0};
   bool closed = false;
+
+  // REQUIRES: the lock.
+  void BeginEnding(std::uint64_t n) {
+    // relaxed: the lock orders it for Shutdown.
+    ending.fetch_add(n, std::memory_order_relaxed);
+  }
+  // The last thing that an Unmap or FreeCoherent does.
+  void DoneEnding(std::uint64_t n) {
+    // E1, release: pairs with E2. All that the call did has happened.
+    ending.fetch_sub(n, std::memory_order_release);
+  }
+  // E2, acquire: pairs with E1. REQUIRES: the lock.
+  bool IsEnding() const { return ending.load(std::memory_order_acquire) != 0; }
 
   // Counts a call that named something that is not there, and passes it on.
   Error Refuse(Error error) {

@@ -72,23 +72,29 @@ class Domain {
   Domain() = default;
   Domain(const Domain&) = delete;
   Domain& operator=(const Domain&) = delete;
-  // Frees all memory, quarantine included. REQUIRES: no call is under way, and
-  // no device can reach the domain any more. Shutdown says what leaked.
-  ~Domain() { DestroySpaces(); }
+  // Tells DomainOptions::on_leak what is still live, copies nothing back, and
+  // frees all memory, quarantine included. REQUIRES: no call is under way, and
+  // no device can reach the domain any more.
+  ~Domain();
 
   // The policies, to be configured before Init.
   typename Policies::Memory& memory() { return core_.memory; }
   typename Policies::Pages& pages() { return core_.pages; }
   typename Policies::Invalidation& invalidation() { return core_.invalidation; }
 
-  // kInvalidArgument: DomainOptions says what must hold. kNoMemory. kBusy the
-  // second time. After an error Init may be called again.
+  // kInvalidArgument: DomainOptions says what must hold. kUnsupported: `limit`
+  // lies beyond 2^52 pages. kNoMemory. kBusy the second time. After an error
+  // Init may be called again.
   Result<void> Init(const DomainOptions& options);
 
   // --- The driver's side: a CoherentMapper ---
 
   // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
   // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
+  // Map and Unmap take time for each bounce page of `size`, touched or not, and
+  // Map 8 bytes for each, kept until the destructor: 1 TiB in pages of 4 KiB
+  // takes seconds and 2 GiB. Bound a size that somebody else chooses, or the
+  // bounce_size, which bounds them all.
   Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
                       MapAttributes attributes = MapAttributes::kNone) {
     if (!open()) return Error::kShutDown;
@@ -158,6 +164,11 @@ class Domain {
   // stream mappings the bounce page, made if need be and filled from every
   // mapping on it; above bounce_size the coherent page. kNotMapped when nothing
   // is mapped on that page; kLimit, kNoMemory. Good until Reclaim.
+  // Its permission is that of all mappings on it, together: on a bounce_page
+  // that several share, guarantee 2 goes before permissions, and a mapping that
+  // the device may only write to shows its original bytes to one that may read
+  // a neighbour (or to any process whose mmap cannot be write-only). Translate
+  // never does. DomainOptions::bounce_page says how to avoid it.
   Result<FaultPage> Fault(Iova at);
 
   // --- Care ---
@@ -175,13 +186,15 @@ class Domain {
   }
 
   // Calls report(const Leak&) for each live mapping and coherent block, in
-  // order of addresses, without the lock; returns how many.
+  // order of addresses, without the lock; returns how many. What other threads
+  // map or end meanwhile may be among them or not.
   template <class Report>
   std::uint64_t ReportLeaks(Report&& report) const;
 
-  // Ends the domain: no call is accepted any more. Reports what is still live
-  // first. kBusy, and the domain goes on, while anything is live or being
-  // unmapped; kForce ends it all the same, and nothing is copied back.
+  // Ends the domain: no call is accepted any more. kBusy, and the domain goes
+  // on, while anything is live or an Unmap or FreeCoherent is under way; then
+  // what is live is reported (nothing, if other threads have ended it since).
+  // kForce reports, and ends it all the same; nothing is copied back.
   // REQUIRES for kForce: no other call is under way. What the Invalidation
   // returns: the domain has ended, its memory is kept until the destructor.
   template <class Report>
@@ -198,7 +211,7 @@ class Domain {
   bool CheckInvariants() const {
     if (!open()) return true;
     Guard guard(core_.lock);
-    return core_.iotlb.CheckInvariants() && core_.ending == 0 &&
+    return core_.iotlb.CheckInvariants() && !core_.IsEnding() &&
            core_.iotlb.size() == core_.stats.live + core_.stats.coherent &&
            spaces_->stream.CheckInvariants() &&
            spaces_->coherent.CheckInvariants();
@@ -292,60 +305,11 @@ Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
   return Ok();
 }
 
-template <class Policies>
-Result<DeviceView> Domain<Policies>::Translate(Iova at, std::uint64_t length,
-                                               Permission wanted) {
-  if (!open()) return Error::kShutDown;
-  if (length == 0 || !IsValid(wanted) || wanted == Permission::kNone) {
-    return Error::kInvalidArgument;
-  }
-  Translation found;
-  const auto look_up = [&]() -> Result<void> {
-    const Result<Translation> t = core_.iotlb.Lookup(at, wanted);
-    if (!t.ok()) return t.error();
-    found = *t;
-    return Ok();
-  };
-  // Bytes behind `at` that are asked for, and that are there.
-  std::uint64_t behind = length - 1;
-  std::byte* data = nullptr;
-  if (at.value() < options_.bounce_size) {
-    const auto page = spaces_->stream.Touch(at, look_up);
-    if (!page.ok()) return page.error();
-    const Range range = spaces_->stream.PageRange(at);
-    data = *page + (at - range.first());
-    if (behind > range.last() - at) behind = range.last() - at;
-  } else {
-    Guard guard(core_.lock);
-    if (const Result<void> r = look_up(); !r.ok()) return r.error();
-    data = PointerTo(found.address);
-  }
-  if (behind > found.bytes_minus_one) behind = found.bytes_minus_one;
-  return DeviceView{data, behind + 1};
-}
-
-template <class Policies>
-Result<FaultPage> Domain<Policies>::Fault(Iova at) {
-  if (!open()) return Error::kShutDown;
-  if (at.value() >= options_.bounce_size) {
-    Guard guard(core_.lock);
-    return spaces_->coherent.PageAt(at);
-  }
-  Permission permission = Permission::kNone;
-  const auto page = spaces_->stream.Touch(at, [&]() -> Result<void> {
-    const Result<Permission> all = spaces_->stream.PagePermission(at);
-    if (!all.ok()) return all.error();
-    permission = *all;
-    return Ok();
-  });
-  if (!page.ok()) return page.error();
-  return FaultPage{*page, spaces_->stream.PageRange(at), permission};
-}
-
 static_assert(CoherentMapper<Domain<>>);
 
 }  // namespace dmamap::inline v0
 
-#include "domain/teardown.h"  // IWYU pragma: export
+#include "domain/device_side.h"  // IWYU pragma: export
+#include "domain/teardown.h"     // IWYU pragma: export
 
 #endif  // DMAMAP_DOMAIN_DOMAIN_H_

@@ -25,6 +25,7 @@
 
 #include "domain/domain.h"
 #include "domain/parts_for_test.h"
+#include "iova/standard.h"
 #include "testing/domain_port.h"
 
 namespace dmamap {
@@ -306,6 +307,7 @@ TEST(DomainRace, FaultAgainstMap) {
     DomainPort port(w.domain);
     ASSERT_TRUE(port.Read(b->iova, seen.data(), 100).ok());
     EXPECT_EQ(seen, w.second) << "the page came at lock " << n;
+    EXPECT_EQ(w.domain.stats().bytes_to_device, 150u) << "each byte once";
     EXPECT_TRUE(w.domain.CheckInvariants());
   }
   EXPECT_GE(n, 2u) << "met at least once";
@@ -361,6 +363,72 @@ TEST(DomainRace, FaultDuringTheInvalidation) {
   ASSERT_TRUE(domain.Unmap(*b).ok());
   EXPECT_EQ(second, original);
   EXPECT_TRUE(domain.CheckInvariants());
+}
+
+// A mapping made while Shutdown runs: it is reported, or it is refused.
+TEST(DomainRace, MapAgainstShutdown) {
+  bool ran = true;
+  std::uint64_t busy = 0;
+  for (std::uint64_t n = 0; ran; ++n) {
+    Bytes buffer(100);
+    Domain<HookedPolicies> domain;
+    ASSERT_TRUE(domain.Init({}).ok());
+    bool mapped = false;
+    HookedLock::countdown = n;
+    HookedLock::hook = [&] {
+      mapped =
+          domain.Map(PhysAddrOf(buffer.data()), 100, Direction::kToDevice).ok();
+    };
+    std::uint64_t reported = 0;
+    const auto r = domain.Shutdown([&](const Leak&) { ++reported; });
+    ran = !HookedLock::hook;
+    HookedLock::hook = nullptr;
+    EXPECT_EQ(r.ok(), !mapped) << n;
+    EXPECT_EQ(reported, mapped ? 1u : 0u) << n;
+    busy += r.ok() ? 0 : 1;
+  }
+  EXPECT_GE(busy, 1u) << "met at least once";
+}
+
+// Runs `hook` before it takes an address back.
+struct HookedAllocator : StandardAllocator {
+  static inline std::function<void()> hook;
+
+  Result<void> Free(Iova first, std::uint64_t pages) {
+    if (hook) hook();
+    return StandardAllocator::Free(first, pages);
+  }
+};
+
+// While an address is on its way back, its Unmap or FreeCoherent is under way.
+TEST(DomainRace, ShutdownAgainstTheLastStepOfUnmap) {
+  struct Policies : DomainPolicies {
+    using Allocator = HookedAllocator;
+  };
+  Domain<Policies> domain;
+  ASSERT_TRUE(domain.Init({}).ok());
+  Bytes buffer(100);
+  std::vector<Mapping> m(2);
+  const ScatterEntry entry = {PhysAddrOf(buffer.data()), 100};
+  const auto mapped =
+      domain.MapScatter(std::vector{entry, entry}, Direction::kFromDevice, m);
+  ASSERT_TRUE(mapped.ok());
+  const auto block = domain.AllocateCoherent(100);
+  ASSERT_TRUE(block.ok());
+  int calls = 0;
+  HookedAllocator::hook = [&] {
+    ++calls;
+    const auto r = domain.Shutdown([](const Leak&) {});
+    ASSERT_FALSE(r.ok());
+    EXPECT_EQ(r.error(), Error::kBusy);
+  };
+  EXPECT_TRUE(domain.FreeCoherent(*block).ok());
+  EXPECT_EQ(calls, 1);
+  EXPECT_TRUE(domain.UnmapScatter(m).ok());
+  EXPECT_EQ(calls, 3);
+  HookedAllocator::hook = nullptr;
+  EXPECT_TRUE(domain.CheckInvariants());
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) { ADD_FAILURE(); }).ok());
 }
 
 }  // namespace

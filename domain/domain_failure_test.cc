@@ -28,22 +28,32 @@ bool FailsNow() { return fail_in-- == 0; }
 
 }  // namespace
 
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+// noinline: g++ 12 warns of a pair of which it sees through one only.
+[[gnu::noinline]] void* operator new(std::size_t n,
+                                     const std::nothrow_t&) noexcept {
   return FailsNow() ? nullptr : std::malloc(n == 0 ? 1 : n);
 }
-void* operator new(std::size_t n, std::align_val_t align,
-                   const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t n, std::align_val_t align,
+                                     const std::nothrow_t&) noexcept {
   const auto a = static_cast<std::size_t>(align);
   return FailsNow() ? nullptr : std::aligned_alloc(a, (n + a - 1) / a * a);
 }
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+[[gnu::noinline]] void operator delete(void* p,
+                                       const std::nothrow_t&) noexcept {
   std::free(p);
 }
-void* operator new(std::size_t n) {
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, std::size_t,
+                                       std::align_val_t) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void* operator new(std::size_t n) {
   void* p = std::malloc(n == 0 ? 1 : n);
   if (p == nullptr) std::abort();
   return p;

@@ -40,6 +40,16 @@ struct DomainPolicies {
   using Atom = std::atomic<T>;
 };
 
+// A mapping or coherent block that nobody has ended.
+struct Leak {
+  enum class Kind : std::uint8_t { kStream, kCoherent };
+  Kind kind = Kind::kStream;
+  Range range;      // I/O addresses
+  PhysAddr memory;  // the buffer, or the block's own memory
+  Direction direction = Direction::kBidirectional;
+  std::uint32_t tag = 0;  // Mapping::tag; 0 for a coherent block
+};
+
 struct DomainOptions {
   // The last usable I/O address, inclusive; the last byte of a page, and not
   // below bounce_size.
@@ -52,13 +62,22 @@ struct DomainOptions {
   PageSize page = PageSize();
   // The unit of bounce memory, from `page` to 1 GiB. As long as it is one page,
   // a device never sees two buffers through one page; a larger one is shared by
-  // the mappings of this domain that happen to lie on it.
+  // the mappings of this domain that happen to lie on it. Then Fault lets a
+  // device that may read one of them read all, also the original bytes of those
+  // that it may only write to: these must be there (guarantee 2), and a page
+  // has one permission. Translate keeps them apart. Where that matters, leave
+  // this at `page`, or map with kDeviceOverwritesAll, which shows zeros.
   PageSize bounce_page = page;
   // Low bits of the buffer's address that its I/O address must have too (as
   // NVMe demands): 2^k - 1, less than a page. 0: each mapping begins on a page.
   std::uint64_t min_align_mask = 0;
   // Most mappings and coherent blocks at a time, together; 0: no bound.
   std::size_t max_mappings = 0;
+  // Called by the destructor, in order of addresses, for each mapping and block
+  // that is live then; after a Shutdown that succeeded none is. Null: nobody is
+  // told. It must not use the domain, and allocates nothing unless it wants to.
+  void (*on_leak)(void* context, const Leak& leak) = nullptr;
+  void* leak_context = nullptr;
 };
 
 // One element of a scatter list: `size` bytes (not 0) at `buffer`.
@@ -78,16 +97,6 @@ struct FaultPage {
 struct DeviceView {
   std::byte* data = nullptr;
   std::uint64_t length = 0;  // bytes, up to the end of the page or the mapping
-};
-
-// A mapping or coherent block that nobody has ended.
-struct Leak {
-  enum class Kind : std::uint8_t { kStream, kCoherent };
-  Kind kind = Kind::kStream;
-  Range range;      // I/O addresses
-  PhysAddr memory;  // the buffer, or the block's own memory
-  Direction direction = Direction::kBidirectional;
-  std::uint32_t tag = 0;  // Mapping::tag; 0 for a coherent block
 };
 
 // What Shutdown does when mappings are live.

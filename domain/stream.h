@@ -98,6 +98,7 @@ class StreamSpace {
         result = r;
       }
     }
+    core_.DoneEnding(mappings.size());
     return result;
   }
 
@@ -275,7 +276,10 @@ class StreamSpace {
   Result<void> FillLateEdges(const BounceBuffer& b, Edges there,
                              std::uint64_t* bytes) {
     const Iova edge[] = {b.slots.first(), b.slots.last()};
-    const bool known[] = {there.first, there.last};
+    // Where both are one page, it is done once.
+    const bool known[] = {
+        there.first,
+        there.last || bounce_.PageRange(edge[0]).Contains(edge[1])};
     for (std::size_t i = 0; i < 2; ++i) {
       std::byte* const data = bounce_.PageAt(edge[i]);
       if (known[i] || data == nullptr) continue;

@@ -48,10 +48,10 @@ Result<void> StreamSpace<Policies>::BeginUnmap(
     StreamRecord& record = *records_.Of(mapping.iova);
     (void)core_.iotlb.RemoveExact(record.body(), record.mapping.tag).ok();
     PlanDrain(record, attributes);
-    ++core_.ending;
     --core_.stats.live;
     ++core_.stats.unmaps;
   }
+  core_.BeginEnding(mappings.size());
   return Ok();
 }
 
@@ -97,7 +97,6 @@ Result<void> StreamSpace<Policies>::FinishUnmap(StreamRecord& record) {
   {
     Guard guard(core_.lock);
     record.state = gone.ok() ? RecordState::kFree : RecordState::kQuarantined;
-    --core_.ending;
     core_.stats.bytes_from_device += bytes;
     if (!gone.ok()) ++core_.stats.quarantined;
   }

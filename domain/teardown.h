@@ -4,8 +4,8 @@
 #ifndef DMAMAP_DOMAIN_TEARDOWN_H_
 #define DMAMAP_DOMAIN_TEARDOWN_H_
 
-// The end of a domain: the list of what leaked, and Shutdown. Second half of
-// domain.h, which says what they promise.
+// The end of a domain: the list of what leaked, Shutdown and the destructor.
+// Part of domain.h, which says what they promise.
 
 #include <cstdint>
 
@@ -19,6 +19,16 @@
 #include "iotlb/iotlb.h"
 
 namespace dmamap::inline v0 {
+
+template <class Policies>
+Domain<Policies>::~Domain() {
+  if (options_.on_leak != nullptr) {
+    ReportLeaks([this](const Leak& leak) {
+      options_.on_leak(options_.leak_context, leak);
+    });
+  }
+  DestroySpaces();
+}
 
 template <class Policies>
 template <class Report>
@@ -52,16 +62,26 @@ template <class Policies>
 template <class Report>
 Result<void> Domain<Policies>::Shutdown(Report&& report, Teardown teardown) {
   if (!open()) return Error::kShutDown;
-  ReportLeaks(report);
+  if (teardown == Teardown::kForce) ReportLeaks(report);  // nobody else calls
+  bool refused = false;
   {
     Guard guard(core_.lock);
     if (core_.closed) return Error::kShutDown;
-    const bool live = core_.stats.live + core_.stats.coherent + core_.ending;
-    if (live && teardown == Teardown::kRefuseIfLive) return Error::kBusy;
-    core_.closed = true;
-    core_.iotlb.Clear();
-    spaces_->stream.Abandon();
-    spaces_->coherent.Abandon();
+    const bool live =
+        core_.stats.live != 0 || core_.stats.coherent != 0 || core_.IsEnding();
+    refused = live && teardown != Teardown::kForce;
+    if (!refused) {
+      core_.closed = true;
+      core_.iotlb.Clear();
+      spaces_->stream.Abandon();
+      spaces_->coherent.Abandon();
+    }
+  }
+  // First the verdict, then the list: a success has left nothing unreported,
+  // whatever other threads map meanwhile.
+  if (refused) {
+    ReportLeaks(report);
+    return Error::kBusy;
   }
   const Result<void> gone = core_.invalidation.InvalidateAll();
   if (gone.ok()) spaces_->stream.ReclaimIdle();
