@@ -47,7 +47,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <type_traits>
 #include <utility>
 
 #include "dma/address.h"
@@ -55,37 +55,22 @@
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "iova/allocator_options.h"
 #include "iova/constraints.h"
 #include "iova/cpu_cache.h"
 #include "iova/live_tags.h"
+#include "iova/no_tags.h"
+#include "iova/range_list.h"
 #include "iova/range_store.h"
 #include "iova/stats.h"
 
 namespace dmamap::inline v0 {
 
-struct AllocatorOptions {
-  // Page-aligned, inclusive. Page 0 is given out if it is in the window.
-  Range window = Range::Whole();
-  PageSize page = PageSize();
-  // Never handed out; rounded out to pages. May overlap and leave the window.
-  std::span<const Range> reserved = {};
-  // Full magazines that wait in the depot for each size class, at most.
-  std::uint32_t depot_limit = 32;
-};
-
-// What an embedder may change beside the store and the slots.
-struct AllocatorPolicy {
-  template <class T>
-  using Atom = std::atomic<T>;
-  using Lock = SpinLock;
-  static constexpr unsigned kClasses = 6;  // 1, 2, 4 .. 32 pages
-  static constexpr std::size_t kMagazineEntries = 127;
-  static constexpr FreeCheck kFreeCheck = FreeCheck::kOrdered;
-};
-
 template <RangeStore Store, CpuLocal Cpu, class Policy = AllocatorPolicy>
 class IovaAllocator {
-  using Tags = LiveTags<Policy::template Atom>;
+  using Tags = std::conditional_t<Policy::kFreeCheck == FreeCheck::kOff,
+                                  NoTags<Policy::template Atom>,
+                                  LiveTags<Policy::template Atom>>;
   using Cache = CpuCache<Tags, Policy::kClasses, Policy::kMagazineEntries,
                          Policy::template Atom>;
   using Slot = typename Cache::Slot;
@@ -117,8 +102,8 @@ class IovaAllocator {
   Result<void> Init(const AllocatorOptions& options);
 
   // `pages` pages; the first byte. Errors: kNoSpace, kNoMemory,
-  // kInvalidArgument (0 pages, an alignment that is not a power of two),
-  // kShutDown before Init.
+  // kInvalidArgument (0 pages, an alignment or boundary that is not a power of
+  // two, a range longer than its boundary), kShutDown before Init.
   Result<Iova> Allocate(std::uint64_t pages) {
     const SlotGuard<Cpu> guard(cpu_);
     Iova first;
@@ -160,8 +145,9 @@ class IovaAllocator {
   // free or retire it again is kDoubleFree. Release frees a retired range,
   // through the caller's magazines; Restore makes it live again. Their errors:
   // kBusy (live), else as Free's. After any error nothing has changed. Of
-  // callers that race, exactly one succeeds (but see FreeCheck::kOrdered for
-  // what a Free that began before may do).
+  // Retires that race exactly one succeeds, with FreeCheck::kExact of any calls
+  // that race; see FreeCheck::kOrdered for what a Free that began before may
+  // do. Release each range that was retired once.
   Result<void> Retire(Iova first, std::uint64_t pages);
   Result<void> Release(Iova first, std::uint64_t pages);
   Result<void> Restore(Iova first, std::uint64_t pages);
@@ -186,6 +172,12 @@ class IovaAllocator {
 
   Stats stats() const;
 
+  // Calls sink(std::string_view) with lines of text for a human: window,
+  // reserved and live ranges, what is cached and what is free. Exact as
+  // ForEachLive; holds the store's lock while it counts free blocks.
+  template <class Sink>
+  void Dump(Sink&& sink) const;
+
   // Every page of the window is in exactly one of: the store, one magazine, a
   // live range. REQUIRES: nobody else uses the allocator. Walks everything.
   bool CheckInvariants() const;
@@ -203,9 +195,16 @@ class IovaAllocator {
   }
   // Pages that a range of `pages` pages keeps from the store, whichever way it
   // was allocated: so a small one may always be freed into a magazine.
-  static std::uint64_t PagesHeld(std::uint64_t pages) {
+  std::uint64_t PagesHeld(std::uint64_t pages) const {
     const unsigned size_class = ClassOf(pages);
-    return size_class < kClasses ? std::uint64_t{1} << size_class : pages;
+    return size_class < kClasses ? std::uint64_t{1} << HeldOrder(size_class)
+                                 : pages + guard_pages_;
+  }
+  // The same for an entry of a class: its pages and the guard's, a power of
+  // two.
+  unsigned HeldOrder(unsigned size_class) const {
+    return static_cast<unsigned>(
+        std::bit_width((std::uint64_t{1} << size_class) + guard_pages_ - 1));
   }
   // The caller's slot; null when there is none (yet) or the size is not cached.
   Slot* FindSlot(std::size_t slot, std::uint64_t pages) const {
@@ -221,8 +220,13 @@ class IovaAllocator {
              const Constraints& c) const {
     if ((c.alignment & (c.alignment - 1)) != 0) return false;
     if ((c.alignment >> shift_) > pages) return false;
+    // An aligned entry crosses no boundary of at least its size; none is 2^64.
+    if ((c.boundary & (c.boundary - 1)) != 0) return false;
+    if (((c.boundary - 1) >> shift_) < pages - 1) return false;
+    if (Iova(page << shift_) < c.first) return false;
     // Modulo 2^64: the last byte of the space may be the range's last.
-    return Iova(((page + pages) << shift_) - 1) <= c.limit;
+    const Iova last(((page + pages) << shift_) - 1);
+    return last <= c.limit && last <= c.preferred_limit;
   }
 
   // Fast path of Allocate: the hot entry or else the top one of `loaded`, if it
@@ -248,7 +252,7 @@ class IovaAllocator {
     return true;
   }
   bool Claim(typename Tags::Cell& cell, Bin& bin, std::uint64_t pages) {
-    if (cell.Load() != Tag::Cached(bin.holder)) [[unlikely]]
+    if (!cell.Is(Tag::Cached(bin.holder))) [[unlikely]]
       return false;
     cell.Store(Tag::Live(pages));
     bin.allocations.Add();
@@ -285,7 +289,7 @@ class IovaAllocator {
     if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
       if (!cell.Exchange(Tag::Live(pages), cached)) return false;
     } else {
-      if (cell.Load() != Tag::Live(pages)) [[unlikely]]
+      if (!cell.Is(Tag::Live(pages))) [[unlikely]]
         return false;
       cell.Store(cached);
     }
@@ -304,10 +308,12 @@ class IovaAllocator {
                                           std::uint64_t pages);
 
   // Init and its parts.
-  Result<void> InsertUnreserved(const AllocatorOptions& options);
+  Result<void> InsertUnreserved();
 
   // The slow paths, in allocator_slow.h.
   Result<PageRequest> ToRequest(std::uint64_t pages, const Constraints&) const;
+  Result<std::uint64_t> AllocatePreferred(std::size_t slot, std::uint64_t pages,
+                                          const Constraints& constraints);
   template <class Fn>
   auto WithSlot(std::size_t slot, Fn&& fn);
   Result<std::uint64_t> AllocateOnce(std::size_t slot, std::uint64_t pages,
@@ -336,7 +342,10 @@ class IovaAllocator {
   std::uint64_t offset_mask_ = 0;
   std::size_t local_slots_ = 0;  // the last slot of cache_ is the shared one
   PageSize page_;
+  Range window_;
+  RangeList reserved_;
   std::uint64_t window_pages_ = 0;  // that are not reserved
+  std::uint64_t guard_pages_ = 0;
   Cpu cpu_;
   SlotListener listener_;
   Cache cache_;
@@ -360,6 +369,8 @@ class IovaAllocator {
 }  // namespace dmamap::inline v0
 
 #include "iova/allocator_check.h"   // IWYU pragma: export
+#include "iova/allocator_dump.h"    // IWYU pragma: export
+#include "iova/allocator_init.h"    // IWYU pragma: export
 #include "iova/allocator_retire.h"  // IWYU pragma: export
 #include "iova/allocator_slow.h"    // IWYU pragma: export
 

@@ -55,7 +55,7 @@ auto IovaAllocator<Store, Cpu, Policy>::stats() const -> Stats {
   s.refusals = refusals_;
   s.flushes = flushes_;
   s.free_pages = store_.free_pages();
-  s.store_bytes = store_.bytes();
+  s.store_bytes = store_.bytes() + reserved_.bytes();
   s.tag_bytes = tags_.bytes();
   s.cache_bytes = cache_.bytes();
   return s;
@@ -75,14 +75,23 @@ bool IovaAllocator<Store, Cpu, Policy>::CheckInvariants() const {
   cache_.ForEachEntry([&](unsigned c, std::uint32_t number,
                           const typename Cache::Entry& entry) {
     cells = cells && entry.cell == tags_.Find(entry.page);
-    if (entry.cell->Load() != Tag::Cached(number)) {
+    if (!entry.cell->Is(Tag::Cached(number))) {
       ++leftovers;
       return;
     }
     ++cached;
-    pages += std::uint64_t{1} << c;
+    pages += std::uint64_t{1} << HeldOrder(c);
   });
   if (!cells) return false;
+  if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
+    // Nobody knows which ranges are live, nor how long the long ones are.
+    for (unsigned c = 0; c < kClasses; ++c) {
+      pages += s.size_class[c].live << HeldOrder(c);
+    }
+    const bool any_long =
+        direct_allocations_[kClasses] != direct_frees_[kClasses];
+    return any_long ? pages < window_pages_ : pages == window_pages_;
+  }
   std::uint64_t live = 0;
   std::uint64_t free_from = 0;
   bool disjoint = true;

@@ -52,21 +52,28 @@ struct Step {
   unsigned align_order = 0;
   bool align_to_size = false;
   bool limited = false;
-  std::uint64_t number = 0;  // limit, pick, address or slot, as needed
+  std::uint64_t first = 0;      // bytes from the window's first
+  unsigned boundary_order = 0;  // of bytes; 0: none
+  bool bottom_up = false;
+  std::uint64_t preferred = 0;  // bytes from the window's first; 0: none
+  std::uint64_t number = 0;     // limit, pick, address or slot, as needed
 };
 
 std::ostream& operator<<(std::ostream& out, const Step& s) {
   return out << "{what " << static_cast<int>(s.what) << ", pages " << s.pages
              << ", align " << s.align_order << (s.align_to_size ? ", size" : "")
-             << (s.limited ? ", limited" : "") << ", number " << s.number
-             << "}";
+             << (s.limited ? ", limited" : "") << ", first " << s.first
+             << ", boundary " << s.boundary_order
+             << (s.bottom_up ? ", bottom up" : "") << ", preferred "
+             << s.preferred << ", number " << s.number << "}";
 }
 
 // Drives an allocator beside the model; Run returns what differed, or "".
 template <class Allocator>
 class Model {
  public:
-  Model(const StoreWindow& window) : allocator_(kSlots), pages_(window) {}
+  Model(const StoreWindow& window, std::uint64_t guard)
+      : allocator_(kSlots), pages_(window), guard_(guard) {}
 
   std::string Run(const StoreWindow& window, const std::vector<Step>& steps) {
     std::vector<Range> reserved;
@@ -78,7 +85,8 @@ class Model {
         .window = *Range::FromFirstLast(Iova(pages_.first() << kShift),
                                         Iova(pages_.last() << kShift | 0xfff)),
         .reserved = reserved,
-        .depot_limit = 2};
+        .depot_limit = 2,
+        .guard_pages = guard_};
     const bool any = pages_.free_pages() != 0;
     if (allocator_.Init(options).ok() != any) return "Init";
     if (!any) return "";
@@ -117,62 +125,76 @@ class Model {
     return "";
   }
 
-  static std::uint64_t Held(std::uint64_t pages) {
+  // Pages that a range keeps, with the guard behind it.
+  std::uint64_t Held(std::uint64_t pages) const {
+    if (pages > 32) return pages + guard_;
+    std::uint64_t used = 1;
+    while (used < pages) used *= 2;
     std::uint64_t held = 1;
-    while (held < pages) held *= 2;
-    return pages <= 32 ? held : pages;
+    while (held < used + guard_) held *= 2;
+    return held;
   }
 
-  std::string Allocate(const Step& step) {
+  Constraints ConstraintsOf(const Step& step) const {
+    const Iova window(pages_.first() << kShift);
     Constraints c;
     c.alignment = step.align_order == 0 ? 0 : 4096ull << step.align_order;
     c.align_to = step.align_to_size ? AlignTo::kSize : AlignTo::kPage;
-    std::uint64_t last = ~std::uint64_t{0};
-    bool none = false;  // the limit leaves no whole page
-    if (step.limited) {
-      // Any byte of the window, and a little around it.
-      c.limit = Iova((pages_.first() << kShift) + step.number);
-      const std::uint64_t whole = (c.limit.value() + 1) >> kShift;
-      none = whole == 0;
-      last = whole - 1;
+    // Any byte of the window, and a little around it.
+    if (step.limited) c.limit = window + step.number;
+    if (step.first != 0) c.first = window + step.first;
+    if (step.boundary_order != 0) {
+      c.boundary = std::uint64_t{1} << step.boundary_order;
     }
+    if (step.bottom_up) c.placement = Placement::kBottomUp;
+    if (step.preferred != 0) c.preferred_limit = window + step.preferred;
+    return c;
+  }
+  // The same in pages, for the naive model; false when no page is left.
+  bool ToPages(const Step& step, const Constraints& c, PageRequest& r) const {
+    r.count = step.pages;
+    r.padding = Held(step.pages) - step.pages;
+    r.align_order = step.align_order;
+    while (step.align_to_size && (1ull << r.align_order) < step.pages) {
+      ++r.align_order;
+    }
+    if (c.limit != Iova::Max()) {
+      if (c.limit.value() < 0xfff) return false;
+      r.last = ((c.limit.value() + 1) >> kShift) - 1;
+    }
+    r.first = c.first.value() >> kShift;
+    if ((c.first.value() & 0xfff) != 0) ++r.first;
+    if (c.boundary != 0) r.boundary_order = step.boundary_order - kShift;
+    return true;
+  }
+
+  std::string Allocate(const Step& step) {
+    const Constraints c = ConstraintsOf(step);
     Result<Iova> got = allocator_.Allocate(step.pages, c);
+    if (c.boundary != 0 && c.boundary >> kShift < step.pages) {
+      return !got.ok() && got.error() == Error::kInvalidArgument
+                 ? ""
+                 : "impossible boundary accepted";
+    }
+    PageRequest request;
+    const bool any = ToPages(step, c, request);
     if (!got.ok() && got.error() != Error::kNoSpace) return "wrong refusal";
     if (!got.ok()) {
       // What other slots cache may be refused; nothing else.
       for (std::size_t s = 0; s < kSlots; ++s) allocator_.cpu().Retire(s);
       got = allocator_.Allocate(step.pages, c);
-      const bool fits = !none && Fits(step, last);
+      const bool fits = any && pages_.Fits(request);
       if (got.ok() != fits) return fits ? "refused what fits" : "impossible";
       if (!got.ok()) return "";
     }
     const std::uint64_t page = got->value() >> kShift;
     if ((got->value() & 0xfff) != 0) return "not a page";
-    if (!pages_.IsFree(page, Held(step.pages))) return "handed out twice";
-    if (page + step.pages - 1 > last) return "over the limit";
-    if ((page & ((std::uint64_t{1} << AlignOrder(step)) - 1)) != 0) {
-      return "misaligned";
-    }
+    const std::string mistake = pages_.Mistake(request, page);
+    if (!mistake.empty()) return mistake;
     pages_.Set(page, Held(step.pages), false);
     live_[page] = step.pages;
     ever_.insert(page);
     return "";
-  }
-  static unsigned AlignOrder(const Step& step) {
-    unsigned order = step.align_order;
-    while (step.align_to_size && (1ull << order) < step.pages) ++order;
-    return order;
-  }
-  // A block of the padded size whose first `pages` lie under the limit.
-  bool Fits(const Step& step, std::uint64_t last) const {
-    PageRequest request{.count = step.pages, .align_order = AlignOrder(step)};
-    if (step.pages <= 32) {
-      while ((1ull << request.align_order) < Held(step.pages)) {
-        ++request.align_order;
-      }
-    }
-    request.last = last;
-    return pages_.Fits(request);
   }
 
   std::string Free(const Step& step) {
@@ -240,14 +262,15 @@ class Model {
 
   Allocator allocator_;
   PageMap pages_;
+  std::uint64_t guard_;  // pages
   std::map<std::uint64_t, std::uint64_t> live_;
   std::set<std::uint64_t> ever_;  // pages that a range began at
 };
 
 template <class Allocator>
-std::string RunModel(const StoreWindow& window,
-                     const std::vector<Step>& steps) {
-  Model<Allocator> model(window);
+std::string RunModel(const StoreWindow& window, const std::vector<Step>& steps,
+                     std::uint64_t guard = 0) {
+  Model<Allocator> model(window, guard);
   return model.Run(window, steps);
 }
 
@@ -272,6 +295,19 @@ rc::Gen<Step> AnyStep() {
                                             {1, rc::gen::inRange(0u, 9u)}})),
       rc::gen::set(&Step::align_to_size, rc::gen::arbitrary<bool>()),
       rc::gen::set(&Step::limited, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&Step::first,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{4, rc::gen::just<std::uint64_t>(0)},
+                        {1, rc::gen::inRange<std::uint64_t>(1, 1u << 21)}})),
+      rc::gen::set(
+          &Step::boundary_order,
+          rc::gen::weightedOneOf<unsigned>(
+              {{3, rc::gen::just(0u)}, {1, rc::gen::inRange(12u, 22u)}})),
+      rc::gen::set(&Step::bottom_up, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&Step::preferred,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{4, rc::gen::just<std::uint64_t>(0)},
+                        {1, rc::gen::inRange<std::uint64_t>(1, 1u << 21)}})),
       rc::gen::set(&Step::number,
                    rc::gen::inRange<std::uint64_t>(0, 1u << 21)));
 }
@@ -297,7 +333,10 @@ void Agrees() {
   for (int sequence = 0; sequence < 2; ++sequence) {
     const StoreWindow window = *AnyWindow();
     const auto steps = *rc::gen::container<std::vector<Step>>(AnyStep());
-    RC_ASSERT(RunModel<Allocator>(window, steps) == std::string());
+    const std::uint64_t guard = *rc::gen::weightedOneOf<std::uint64_t>(
+        {{2, rc::gen::just<std::uint64_t>(0)},
+         {1, rc::gen::inRange<std::uint64_t>(1, 70)}});
+    RC_ASSERT(RunModel<Allocator>(window, steps, guard) == std::string());
   }
 }
 RC_GTEST_PROP(AllocatorProperty, AgreesWithThePageMap, ()) {
@@ -366,6 +405,25 @@ struct IgnoresAlignment : Faithful {
     return a.Allocate(pages, c);
   }
 };
+struct IgnoresTheLowerBound : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, Constraints c) {
+    c.first = Iova::Min();
+    return a.Allocate(pages, c);
+  }
+};
+// Takes the preference for a limit.
+struct InsistsOnThePreference : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, Constraints c) {
+    c.limit = std::min(c.limit, c.preferred_limit);
+    return a.Allocate(pages, c);
+  }
+};
+struct IgnoresTheBoundary : Faithful {
+  Result<Iova> Allocate(Real& a, std::uint64_t pages, Constraints c) {
+    c.boundary = 0;
+    return a.Allocate(pages, c);
+  }
+};
 struct HandsOutTwice : Faithful {
   Result<Iova> Allocate(Real& a, std::uint64_t pages, const Constraints& c) {
     if (last_pages == pages && ++calls % 8 == 0) return last;
@@ -405,6 +463,12 @@ std::string FirstDifference() {
       s.align_order =
           random() % 4 == 0 ? static_cast<unsigned>(random() % 6) : 0;
       s.limited = random() % 2 == 0;
+      s.first = random() % 4 == 0 ? random() % (window.pages << kShift) : 0;
+      s.boundary_order =
+          random() % 4 == 0 ? 12 + static_cast<unsigned>(random() % 7) : 0;
+      s.bottom_up = random() % 2 == 0;
+      s.preferred =
+          random() % 4 == 0 ? 1 + random() % (window.pages << kShift) : 0;
       s.number = random() % (window.pages << kShift);
     }
     const std::string what = RunModel<Allocator>(window, steps);
@@ -419,7 +483,9 @@ TEST(AllocatorModel, FaithfulWrapperPasses) {
 using Controls =
     testing::Types<Broken<BelievesTheSize>, Broken<SwallowsDoubleFree>,
                    Broken<IgnoresTheLimit>, Broken<IgnoresAlignment>,
-                   Broken<HandsOutTwice>, Broken<LosesAFree>>;
+                   Broken<IgnoresTheLowerBound>, Broken<InsistsOnThePreference>,
+                   Broken<IgnoresTheBoundary>, Broken<HandsOutTwice>,
+                   Broken<LosesAFree>>;
 template <class Allocator>
 class NegativeControl : public testing::Test {};
 TYPED_TEST_SUITE(NegativeControl, Controls);

@@ -28,7 +28,15 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::Retire(Iova first,
                                                        std::uint64_t pages) {
   const Result<void> checked = CheckArguments(first, pages);
   if (!checked.ok()) return checked;
-  return tags_.Retire(page_.Number(first), pages, Tag::Retired(pages));
+  const std::uint64_t page = page_.Number(first);
+  if (ClassOf(pages) < kClasses) [[likely]] {
+    typename Tags::Cell* cell = tags_.Find(page);
+    if (cell != nullptr &&
+        cell->Exchange(Tag::Live(pages), Tag::Retired(pages))) [[likely]] {
+      return Ok();
+    }
+  }
+  return tags_.Retire(page, pages, Tag::Retired(pages));
 }
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
@@ -66,10 +74,18 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
     Empty(size_class, *bin.previous);
     std::swap(bin.loaded, bin.previous);
   }
-  const Result<void> ended =
-      tags_.EndRetired(page, pages, Tag::Cached(bin.loaded->number()));
-  if (!ended.ok()) return ended;
-  bin.loaded->Push({page, tags_.Find(page)});
+  const Tag cached = Tag::Cached(bin.loaded->number());
+  typename Tags::Cell* cell = tags_.Find(page);
+  // One caller releases what was retired once: nobody else changes the tag,
+  // but for the frees at the same instant of FreeCheck::kOrdered.
+  if (Policy::kFreeCheck == FreeCheck::kOrdered && cell != nullptr &&
+      cell->Is(Tag::Retired(pages))) [[likely]] {
+    cell->Store(cached);
+  } else {
+    const Result<void> ended = tags_.EndRetired(page, pages, cached);
+    if (!ended.ok()) return ended;
+  }
+  bin.loaded->Push({page, cell});
   bin.frees.Add();
   return Ok();
 }
@@ -80,10 +96,12 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseToStore(
   const Guard<LockType> guard(store_lock_);
   const Result<void> ended = tags_.EndRetired(page, pages, Tag::Released());
   if (!ended.ok()) return ended;
+  const Result<void> freed = store_.Free(page, PagesHeld(pages));
+  if (!freed.ok()) return freed;  // with FreeCheck::kOff alone
   const unsigned size_class = std::min(ClassOf(pages), kClasses);
   ++to_store_[size_class];
   ++direct_frees_[size_class];
-  return store_.Free(page, PagesHeld(pages));
+  return Ok();
 }
 
 }  // namespace dmamap::inline v0

@@ -5,95 +5,13 @@
 #define DMAMAP_IOVA_ALLOCATOR_SLOW_H_
 
 // The slow paths of IovaAllocator: what happens once in a magazine's worth of
-// calls, for large ranges, and at Init. Included by iova/allocator.h alone.
+// calls, and for large ranges. Included by iova/allocator.h alone.
 //
 // Lock order: shared_lock_, then store_lock_. The depot takes none.
 
 #include "iova/allocator.h"
 
 namespace dmamap::inline v0 {
-
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::Init(
-    const AllocatorOptions& options) {
-  if (local_slots_ != 0 || ready_) return Error::kBusy;
-  page_ = options.page;
-  shift_ = page_.shift();
-  offset_mask_ = page_.mask();
-  if (!options.window.IsPageAligned(page_)) return Error::kInvalidArgument;
-  const std::uint64_t first = page_.Number(options.window.first());
-  const std::uint64_t last = page_.Number(options.window.last());
-  if ((last >> kMaxPageBits) != 0) return Error::kUnsupported;
-  Result<void> made = store_.Init(first, last);
-  if (made.ok()) made = InsertUnreserved(options);
-  if (made.ok()) {
-    made = tags_.Init(static_cast<unsigned>(std::bit_width(last)));
-  }
-  if (made.ok()) made = cache_.Init(cpu_.slots() + 1, options.depot_limit);
-  if (!made.ok()) return made;
-  window_pages_ = store_.free_pages();
-  if (window_pages_ == 0) return Error::kInvalidArgument;
-  local_slots_ = cpu_.slots();
-  ready_ = true;
-  cpu_.Subscribe(listener_);
-  return Ok();
-}
-
-// Inserts the pages of the window that no reserved range touches, gap by gap.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::InsertUnreserved(
-    const AllocatorOptions& options) {
-  std::uint64_t at = page_.Number(options.window.first());
-  const std::uint64_t last = page_.Number(options.window.last());
-  for (;;) {
-    // The first page from `at` on that is not reserved.
-    for (std::size_t i = 0; i < options.reserved.size();) {
-      const Range& r = options.reserved[i];
-      if (page_.Number(r.first()) <= at && at <= page_.Number(r.last())) {
-        if (page_.Number(r.last()) >= last) return Ok();
-        at = page_.Number(r.last()) + 1;
-        i = 0;
-      } else {
-        ++i;
-      }
-    }
-    // And the last one before the next reserved page.
-    std::uint64_t end = last;
-    for (const Range& r : options.reserved) {
-      const std::uint64_t from = page_.Number(r.first());
-      if (from > at && from - 1 < end) end = from - 1;
-    }
-    const Result<void> inserted = store_.Insert(at, end);
-    if (!inserted.ok() || end == last) return inserted;
-    at = end + 1;
-  }
-}
-
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<PageRequest> IovaAllocator<Store, Cpu, Policy>::ToRequest(
-    std::uint64_t pages, const Constraints& c) const {
-  if (pages == 0) return Error::kInvalidArgument;
-  if (c.alignment != 0 && !IsPowerOfTwo(c.alignment)) {
-    return Error::kInvalidArgument;
-  }
-  PageRequest request;
-  request.count = pages;
-  if ((c.alignment >> shift_) > 1) {
-    request.align_order =
-        static_cast<unsigned>(std::countr_zero(c.alignment)) - shift_;
-  }
-  if (c.align_to == AlignTo::kSize) {
-    request.align_order = std::max(
-        request.align_order, static_cast<unsigned>(std::bit_width(pages - 1)));
-  }
-  if (c.limit != Iova::Max()) {
-    // Whole pages at or below the limit, less one.
-    const std::uint64_t whole = (c.limit.value() + 1) >> shift_;
-    if (whole < pages) return Error::kNoSpace;
-    request.last = whole - 1;
-  }
-  return request;
-}
 
 // Calls fn with the number of the cache's slot that the caller may use: its
 // own, or the shared one under its lock.
@@ -111,7 +29,13 @@ Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
   if (!ready_) return Error::kShutDown;
   const Result<PageRequest> request = ToRequest(pages, constraints);
   if (!request.ok()) return request.error();
-  Result<std::uint64_t> page = AllocateOnce(slot, pages, *request);
+  Result<std::uint64_t> page = Error::kNoSpace;
+  if (constraints.preferred_limit < constraints.limit) {
+    page = AllocatePreferred(slot, pages, constraints);
+  }
+  if (!page.ok() && page.error() == Error::kNoSpace) {
+    page = AllocateOnce(slot, pages, *request);
+  }
   if (!page.ok() && page.error() == Error::kNoSpace) {
     Flush(slot);
     page = AllocateOnce(slot, pages, *request);
@@ -122,6 +46,19 @@ Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
     ++refusals_;
   }
   return page.error();
+}
+
+// Up to the preferred limit. A refusal costs a look at two magazines and one
+// request of the store, which is not remembered: as soon as something is free
+// there again, it is found.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocatePreferred(
+    std::size_t slot, std::uint64_t pages, const Constraints& constraints) {
+  Constraints preferred = constraints;
+  preferred.limit = constraints.preferred_limit;
+  const Result<PageRequest> request = ToRequest(pages, preferred);
+  if (!request.ok()) return request.error();
+  return AllocateOnce(slot, pages, *request);
 }
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
@@ -136,7 +73,9 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
     Bin& bin = owned->bin[size_class];
     const BinVisit visit(cache_, bin);
-    if (request.align_order <= size_class) {
+    // Entries are aligned and so cross no boundary; a lower bound is for the
+    // store to keep.
+    if (request.align_order <= size_class && request.first == 0) {
       std::uint64_t page = 0;
       const std::uint64_t last = request.last - (pages - 1);
       if (TakeFitting(bin, size_class, pages, last, page)) {
@@ -159,7 +98,7 @@ bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
                                                     std::uint64_t& page) {
   while (cache_.LoadFitting(size_class, bin, last)) {
     const typename Cache::Entry entry = bin.loaded->Pop();
-    if (entry.cell->Load() == Tag::Cached(bin.loaded->number())) {
+    if (entry.cell->Is(Tag::Cached(bin.loaded->number()))) {
       entry.cell->Store(Tag::Live(pages));
       page = entry.page;
       return true;
@@ -174,17 +113,15 @@ bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
     Bin* bin, std::uint64_t pages, const PageRequest& request) {
-  const std::uint64_t held = PagesHeld(pages);
   const unsigned size_class = std::min(ClassOf(pages), kClasses);
   PageRequest padded = request;
-  padded.count = held;
-  if (size_class < kClasses) {
-    padded.align_order = std::max(padded.align_order, size_class);
-  }
-  // Only the pages asked for need to lie under the limit.
-  padded.last += std::min(held - pages, ~std::uint64_t{0} - padded.last);
+  padded.padding =
+      size_class < kClasses ? PagesHeld(pages) - pages : guard_pages_;
+  // Of long ranges LiveTags knows only every 2^kClasses'th page.
+  padded.align_order = std::max(padded.align_order, size_class);
   const bool prefetch =
       bin != nullptr && request.last == PageRequest().last &&
+      request.first == 0 && request.placement == Placement::kTopDown &&
       request.align_order <= size_class &&
       cache_.MakeRoom(size_class, *bin) == Cache::Room::kReady;
 
@@ -200,7 +137,7 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
   if (!page.ok()) return page;
   const Result<void> made = tags_.EnsureRange(*page, pages);
   if (!made.ok()) {
-    (void)store_.Free(*page, held);
+    (void)store_.Free(*page, pages + padded.padding);
     return made.error();
   }
   tags_.MarkLive(*page, pages);
@@ -223,7 +160,7 @@ bool IovaAllocator<Store, Cpu, Policy>::Prefetch(MagazineType& magazine,
   if (!magazine.empty()) return false;
   constexpr std::uint64_t kRanges =
       std::min<std::uint64_t>(32, std::bit_floor(MagazineType::kCapacity));
-  if (store_.free_pages() >> 6 < kRanges << size_class) return false;
+  if (store_.free_pages() >> 6 < kRanges << HeldOrder(size_class)) return false;
   if (!PrefetchRun(magazine, size_class, kRanges)) {
     for (unsigned i = 0; i < 8 && i < kRanges; ++i) {
       if (!PrefetchRun(magazine, size_class, 1)) break;
@@ -239,16 +176,17 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
                                                     unsigned size_class,
                                                     std::uint64_t ranges) {
-  const std::uint64_t count = ranges << size_class;
-  const Result<std::uint64_t> run =
-      store_.Allocate({.count = count, .align_order = size_class});
+  const unsigned order = HeldOrder(size_class);
+  const std::uint64_t count = ranges << order;
+  const Result<std::uint64_t> run = store_.Allocate(
+      {.count = count, .align_order = order, .piece_order = order});
   if (!run.ok()) return false;
   if (!tags_.Ensure(*run, *run + count - 1).ok()) {
     (void)store_.Free(*run, count);
     return false;
   }
   for (std::uint64_t i = 0; i < ranges; ++i) {
-    const std::uint64_t page = *run + (i << size_class);
+    const std::uint64_t page = *run + (i << order);
     typename Tags::Cell* cell = tags_.Find(page);
     cell->Store(Tag::Cached(magazine.number()));
     magazine.Push({page, cell});
@@ -304,13 +242,18 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<void> IovaAllocator<Store, Cpu, Policy>::FreeToStore(
     std::uint64_t page, std::uint64_t pages) {
+  // Both are cold when many ranges are live: wait for them at the same time.
+  tags_.Prefetch(page, pages);
   const Guard<LockType> guard(store_lock_);
+  store_.Prefetch(page);
   const Result<void> retired = tags_.Retire(page, pages, Tag::Released());
   if (!retired.ok()) return retired;
+  const Result<void> freed = store_.Free(page, PagesHeld(pages));
+  if (!freed.ok()) return freed;  // with FreeCheck::kOff alone
   const unsigned size_class = std::min(ClassOf(pages), kClasses);
   ++to_store_[size_class];
   ++direct_frees_[size_class];
-  return store_.Free(page, PagesHeld(pages));
+  return Ok();
 }
 
 // Gives all entries of a magazine back to the store.
@@ -325,7 +268,7 @@ void IovaAllocator<Store, Cpu, Policy>::Empty(unsigned size_class,
       continue;
     }
     ++to_store_[size_class];
-    (void)store_.Free(page, std::uint64_t{1} << size_class);
+    (void)store_.Free(page, std::uint64_t{1} << HeldOrder(size_class));
   }
 }
 

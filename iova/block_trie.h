@@ -5,7 +5,8 @@
 #define DMAMAP_IOVA_BLOCK_TRIE_H_
 
 // BlockTrie: for each order o a sparse bitmap of blocks (2^o pages at a
-// multiple of 2^o), with find-last under a bound in one step a level.
+// multiple of 2^o), with find-last and find-first from a page in one step a
+// level.
 //
 // One radix-64 trie over page numbers serves all orders. A node of level j
 // stands for 64 children of 64^j pages each, and
@@ -13,47 +14,33 @@
 //          (BlockHeap);
 //   below  says for each order under 6j which children hold such a block.
 //
-//   level 2   own: orders 12..17   below: orders 0..11   child[64] -> level 1
-//   level 1   own: orders  6..11   below: orders 0..5    words[64] (level 0)
-//   level 0   own: orders  0..5    two words for 64 pages
+//   level 3+  BlockNode    own: orders 18..23   child[64]
+//   level 2   BlockRegion  own: orders 12..17   leaf[64] inside, words[64]
+//   level 1   BlockLeaf    own: orders  6..11
+//   level 0   BlockWords   own: orders  0..5    two words for 64 pages
 //
 // Invariant: bit c of below[o] is set exactly when a block of order o lies
-// under child c. So a search never enters a subtree in vain: it walks down the
-// bound's path once, and once more down the best subtree beside it.
+// under child c. So a search never enters a subtree in vain: it climbs the way
+// of the page it starts from and goes once down the subtree beside it.
 //
-// Memory: 2.1 bits a page where blocks smaller than a node live, nothing where
-// they do not. A node is made by Reserve and goes back by Drop; a few spare
-// ones are kept. Single-threaded; nothing throws.
+// Memory: 2.1 bits a page where blocks under 64 pages live, 0.14 where larger
+// ones do, nothing elsewhere. Single-threaded; nothing throws.
 
 #include <array>
 #include <bit>
-#include <cstddef>
 #include <cstdint>
-#include <new>
 
 #include "dma/assert.h"
 #include "dma/result.h"
 #include "dma/version.h"
 #include "iova/block_heap.h"
+#include "iova/block_node.h"
 
 namespace dmamap::inline v0 {
 
 class BlockTrie {
-  struct Head {  // what every node has
-    BlockHeap own;
-    std::array<std::uint64_t, 6> below_low = {};  // orders 0..5
-    Head* next_spare = nullptr;
-  };
-  struct Leaf : Head {  // level 1
-    std::array<BlockHeap, 64> words = {};
-  };
-  struct Node : Head {                              // levels 2 and up
-    std::array<std::uint64_t, 42> below_high = {};  // orders 6..47
-    std::array<Head*, 64> child = {};
-    unsigned children = 0;
-  };
-
  public:
+  static constexpr unsigned kMinLevels = 4;  // 2^24 pages
   static constexpr unsigned kMaxLevels = 9;  // 2^54 pages
   static constexpr std::uint64_t kNone = ~std::uint64_t{0};
 
@@ -61,24 +48,26 @@ class BlockTrie {
   // Valid until the next Reserve or Drop on the way.
   struct Path {
     std::uint64_t page = 0;
-    std::array<Head*, kMaxLevels> node = {};
+    BlockRegion* region = nullptr;                 // level 2; holds level 1
+    std::array<BlockNode*, kMaxLevels> node = {};  // levels 3 and up
   };
 
   BlockTrie() = default;
   BlockTrie(const BlockTrie&) = delete;
   BlockTrie& operator=(const BlockTrie&) = delete;
   ~BlockTrie() {
-    if (root_ != nullptr) Recycle(root_, top_);
-    while (spare_leaves_ != nullptr) Delete(Pop(spare_leaves_), 1);
-    while (spare_nodes_ != nullptr) Delete(Pop(spare_nodes_), 2);
+    if (root_ != nullptr) memory_.Destroy(root_, top_);
   }
 
-  // For `levels` levels, 2 .. kMaxLevels: page numbers below 64^levels, orders
-  // below 6 * levels. kNoMemory, kInvalidArgument, kBusy the second time.
+  // For `levels` levels, kMinLevels .. kMaxLevels: page numbers below
+  // 64^levels, orders below 6 * levels. kNoMemory, kInvalidArgument, kBusy the
+  // second time.
   Result<void> Init(unsigned levels) {
     if (root_ != nullptr) return Error::kBusy;
-    if (levels < 2 || levels > kMaxLevels) return Error::kInvalidArgument;
-    root_ = New(levels - 1);
+    if (levels < kMinLevels || levels > kMaxLevels) {
+      return Error::kInvalidArgument;
+    }
+    root_ = memory_.nodes.New();
     if (root_ == nullptr) return Error::kNoMemory;
     top_ = levels - 1;
     return Ok();
@@ -87,43 +76,70 @@ class BlockTrie {
   unsigned max_order() const { return top_ * 6 + 5; }
   // Bit o: a block of order o is set somewhere.
   std::uint64_t orders() const { return orders_; }
-  std::uint64_t bytes() const { return bytes_; }
+  std::uint64_t bytes() const { return memory_.bytes(); }
 
   static constexpr unsigned LevelOf(unsigned order) { return order / 6; }
 
+  // REQUIRES: page < 64^levels.
   Path Walk(std::uint64_t page) const {
     Path path;
     path.page = page;
-    Head* node = root_;
-    for (unsigned level = top_; node != nullptr; --level) {
+    BlockNode* node = root_;
+    for (unsigned level = top_; level > 3; --level) {
       path.node[level] = node;
-      if (level == 1) break;
-      node = static_cast<Node*>(node)->child[Child(page, level)];
+      node = static_cast<BlockNode*>(node->child[Child(page, level)]);
+      if (node == nullptr) return path;
     }
+    path.node[3] = node;
+    path.region = static_cast<BlockRegion*>(node->child[Child(page, 3)]);
     return path;
+  }
+
+  // A hint that large blocks around `page` are looked at next.
+  void Prefetch(std::uint64_t page) const {
+    const Path path = Walk(page);
+    if (path.region != nullptr) {
+      __builtin_prefetch(&path.region->leaf[Child(page, 2)], 1);
+    }
   }
 
   // Makes the nodes that hold blocks of `order` around `page`. kNoMemory: no
   // block changed.
   Result<void> Reserve(std::uint64_t page, unsigned order) {
-    const unsigned bottom = LevelOf(order) == 0 ? 1 : LevelOf(order);
-    Head* node = root_;
-    for (unsigned level = top_; level > bottom; --level) {
-      Node* parent = static_cast<Node*>(node);
-      Head*& child = parent->child[Child(page, level)];
-      if (child == nullptr) {
-        child = New(level - 1);
-        if (child == nullptr) return Error::kNoMemory;
-        ++parent->children;
-      }
-      node = child;
+    BlockNode* node = root_;
+    for (unsigned level = top_; level > 3; --level) {
+      if (LevelOf(order) >= level) return Ok();
+      void*& child = node->child[Child(page, level)];
+      if (child == nullptr) child = memory_.nodes.New();
+      if (child == nullptr) return Error::kNoMemory;
+      node = static_cast<BlockNode*>(child);
+    }
+    if (LevelOf(order) >= 3) return Ok();
+    void*& child = node->child[Child(page, 3)];
+    if (child == nullptr) child = memory_.regions.New();
+    if (child == nullptr) return Error::kNoMemory;
+    if (LevelOf(order) >= 1) return Ok();
+    BlockWords*& words =
+        static_cast<BlockRegion*>(child)->words[Child(page, 2)];
+    if (words == nullptr) words = memory_.words.New();
+    return words != nullptr ? Ok() : Result<void>(Error::kNoMemory);
+  }
+  // The same for all blocks of `order` in [first, last].
+  Result<void> ReserveAll(std::uint64_t first, std::uint64_t last,
+                          unsigned order) {
+    const unsigned level = LevelOf(order);
+    // 2^span pages share a node, region or words.
+    const unsigned span = 6 * (level == 0 ? 2 : level < 3 ? 3 : level + 1);
+    for (std::uint64_t i = first >> span; i <= last >> span; ++i) {
+      const Result<void> made = Reserve(i << span, order);
+      if (!made.ok()) return made;
     }
     return Ok();
   }
 
   // True when the path has the node that holds blocks of `order`.
   bool Has(const Path& path, unsigned order) const {
-    return path.node[LevelOf(order) == 0 ? 1 : LevelOf(order)] != nullptr;
+    return HasLevel(path, LevelOf(order));
   }
 
   // The block of `order` around `page`, which lies in the path's node of that
@@ -139,7 +155,7 @@ class BlockTrie {
     bool first = heap.Row(order % 6) == 0;
     heap.Flip(order % 6, Index(page, order));
     for (unsigned up = level + 1; first && up <= top_; ++up) {
-      std::uint64_t& below = Below(path.node[up], order);
+      std::uint64_t& below = Below(path, up, order);
       first = below == 0;
       below |= std::uint64_t{1} << Child(page, up);
     }
@@ -153,37 +169,22 @@ class BlockTrie {
     heap.Flip(order % 6, Index(page, order));
     bool last = heap.Row(order % 6) == 0;
     for (unsigned up = level + 1; last && up <= top_; ++up) {
-      std::uint64_t& below = Below(path.node[up], order);
+      std::uint64_t& below = Below(path, up, order);
       below &= ~(std::uint64_t{1} << Child(page, up));
       last = below == 0;
     }
     if (last) orders_ &= ~(std::uint64_t{1} << order);
   }
 
-  // The highest block of `order` whose first page is at most `bound`, or
-  // kNone. At most two walks down the trie.
-  std::uint64_t FindLast(unsigned order, std::uint64_t bound) const {
-    const unsigned level = LevelOf(order);
-    if ((bound >> (6 * (top_ + 1))) != 0) {  // at most 54: behind the last page
-      bound = (std::uint64_t{1} << (6 * (top_ + 1))) - 1;
-    }
-    const Head* node = root_;
-    const Head* beside = nullptr;  // lowest node on the way with a set child
-    unsigned beside_level = 0;     // left of the way
-    unsigned up = top_;
-    for (; up > level; --up) {
-      const std::uint64_t below = Below(node, order);
-      const unsigned child = Child(bound, up);
-      if ((below & MaskBelow(child)) != 0) {
-        beside = node;
-        beside_level = up;
-      }
-      if (((below >> child) & 1) == 0) break;
-      if (up == 1) return Pick(node, order, bound, beside, beside_level);
-      node = static_cast<const Node*>(node)->child[child];
-    }
-    if (up == level) return Pick(node, order, bound, beside, beside_level);
-    return FromBeside(order, bound, beside, beside_level);
+  // The highest block of `order` whose first page is at most the path's page,
+  // or kNone.
+  std::uint64_t FindLast(const Path& from, unsigned order) const {
+    return Find<Downwards>(from, order);
+  }
+  // The lowest block of `order` whose last page is at least the path's page,
+  // or kNone.
+  std::uint64_t FindFirst(const Path& from, unsigned order) const {
+    return Find<Upwards>(from, order);
   }
 
   // True when a page of the block is in any set block. REQUIRES: Has(path,
@@ -192,7 +193,7 @@ class BlockTrie {
     const unsigned level = LevelOf(order);
     const unsigned index = Index(page, order);
     for (unsigned up = level + 1; up <= top_; ++up) {
-      if (path.node[up]->own.TestAround(0, Child(page, up))) return true;
+      if (Heap(path, up).TestAround(0, Child(page, up))) return true;
     }
     const BlockHeap& heap = Heap(path, level);
     if (heap.TestAround(order % 6, index)) return true;
@@ -202,229 +203,148 @@ class BlockTrie {
     const std::uint64_t mask = ((std::uint64_t{1} << width) - 1)
                                << (index * width);
     for (unsigned o = 0; o < level * 6; ++o) {
-      if ((Below(path.node[level], o) & mask) != 0) return true;
+      if ((Below(path, level, o) & mask) != 0) return true;
     }
     return false;
   }
 
-  // The child of the path's node of `level` that holds `page` has no blocks
-  // any more: gives its memory back.
+  // The child of the path's node of `level` that holds the path's page has no
+  // blocks any more: gives its memory back.
   void Drop(Path& path, unsigned level) {
     if (level < 2) return;
-    Node* node = static_cast<Node*>(path.node[level]);
-    Head*& child = node->child[Child(path.page, level)];
+    if (level == 2) return memory_.DropWords(*path.region, Child(path.page, 2));
+    void*& child = path.node[level]->child[Child(path.page, level)];
     if (child == nullptr) return;
-    Recycle(child, level - 1);
+    memory_.Recycle(child, level - 1);
     child = nullptr;
-    --node->children;
-    path.node[level - 1] = nullptr;
+    if (level == 3) {
+      path.region = nullptr;
+    } else {
+      path.node[level - 1] = nullptr;
+    }
   }
 
   // Every summary says what lies below it. Walks everything.
-  bool CheckInvariants() const {
-    if (root_ == nullptr) return orders_ == 0;
-    std::uint64_t found = 0;
-    if (!Check(root_, top_, found)) return false;
-    return found == orders_;
-  }
+  bool CheckInvariants() const;
 
   // Calls fn(order, first page) for each set block, in no particular order.
   template <class Fn>
-  void ForEach(Fn&& fn) const {
-    if (root_ != nullptr) Visit(root_, top_, 0, fn);
-  }
+  void ForEach(Fn&& fn) const;
 
  private:
-  static constexpr unsigned kMaxSpares = 64;
-
   static constexpr unsigned Child(std::uint64_t page, unsigned level) {
     return static_cast<unsigned>(page >> (6 * level)) & 63;
   }
   static constexpr unsigned Index(std::uint64_t page, unsigned order) {
     return static_cast<unsigned>(page >> order) & ((64u >> (order % 6)) - 1);
   }
-  // Bits strictly below bit n, n <= 63.
-  static constexpr std::uint64_t MaskBelow(unsigned n) {
-    return (std::uint64_t{1} << n) - 1;
-  }
-  static unsigned HighestBit(std::uint64_t word) {
-    return static_cast<unsigned>(std::bit_width(word)) - 1;
+  // The first page of the node of `level` around `page`.
+  static constexpr std::uint64_t Base(std::uint64_t page, unsigned level) {
+    return page >> (6 * (level + 1)) << (6 * (level + 1));
   }
 
-  static std::uint64_t& Below(Head* node, unsigned order) {
-    if (order < 6) return node->below_low[order];
-    return static_cast<Node*>(node)->below_high[order - 6];
+  // The two directions of a search: which bits of a word lie beyond bit n,
+  // n <= 63, and which one of several comes first.
+  struct Downwards {
+    static constexpr std::uint64_t Beyond(unsigned n) {
+      return (std::uint64_t{1} << n) - 1;
+    }
+    static unsigned First(std::uint64_t word) {
+      return static_cast<unsigned>(std::bit_width(word)) - 1;
+    }
+  };
+  struct Upwards {
+    static constexpr std::uint64_t Beyond(unsigned n) {
+      return ~std::uint64_t{1} << n;
+    }
+    static unsigned First(std::uint64_t word) {
+      return static_cast<unsigned>(std::countr_zero(word));
+    }
+  };
+
+  bool HasLevel(const Path& path, unsigned level) const {
+    if (level >= 3) return path.node[level] != nullptr;
+    if (path.region == nullptr) return false;
+    return level != 0 || path.region->words[Child(path.page, 2)] != nullptr;
   }
-  static std::uint64_t Below(const Head* node, unsigned order) {
-    if (order < 6) return node->below_low[order];
-    return static_cast<const Node*>(node)->below_high[order - 6];
-  }
+  // REQUIRES: HasLevel(path, level).
   static BlockHeap& Heap(const Path& path, unsigned level) {
-    if (level > 0) return path.node[level]->own;
-    return static_cast<Leaf*>(path.node[1])->words[Child(path.page, 1)];
+    return OwnHeap(path.node[level], path.region, level, path.page);
+  }
+  static std::uint64_t& Below(const Path& path, unsigned level,
+                              unsigned order) {
+    return BelowOf(path.node[level], path.region, level, order, path.page);
+  }
+  // Of the node of `level` around `page`: `node` if that is above 2, else in
+  // `region`.
+  static BlockHeap& OwnHeap(BlockNode* node, BlockRegion* region,
+                            unsigned level, std::uint64_t page) {
+    if (level == 1) return region->leaf[Child(page, 2)].own;
+    if (level == 0) return region->words[Child(page, 2)]->heap[Child(page, 1)];
+    return level == 2 ? region->own : node->own;
+  }
+  static std::uint64_t& BelowOf(BlockNode* node, BlockRegion* region,
+                                unsigned level, unsigned order,
+                                std::uint64_t page) {
+    if (level == 1) return region->leaf[Child(page, 2)].below[order];
+    return level == 2 ? region->below[order] : node->below[order];
   }
 
-  // The last block of `order` in `heap` that begins at or below `bound`, whose
-  // higher bits name this heap.
-  static std::uint64_t LastIn(const BlockHeap& heap, unsigned order,
-                              std::uint64_t bound) {
-    const unsigned i = Index(bound, order);
-    const std::uint64_t row =
-        heap.Row(order % 6) & (MaskBelow(i) | (std::uint64_t{1} << i));
-    if (row == 0) return kNone;
-    const std::uint64_t base = bound >> (6 * (LevelOf(order) + 1))
-                                            << (6 * (LevelOf(order) + 1));
-    return base | (std::uint64_t{HighestBit(row)} << order);
+  template <class Way>
+  std::uint64_t Find(const Path& from, unsigned order) const {
+    const unsigned level = LevelOf(order);
+    if (HasLevel(from, level)) {
+      const unsigned index = Index(from.page, order);
+      const std::uint64_t row =
+          Heap(from, level).Row(order % 6) &
+          (Way::Beyond(index) | (std::uint64_t{1} << index));
+      if (row != 0) {
+        return Base(from.page, level) |
+               (std::uint64_t{Way::First(row)} << order);
+      }
+    }
+    for (unsigned up = level + 1; up <= top_; ++up) {
+      if (!HasLevel(from, up)) continue;
+      const std::uint64_t beside =
+          Below(from, up, order) & Way::Beyond(Child(from.page, up));
+      if (beside != 0) return Descend<Way>(from, up, beside, order);
+    }
+    return kNone;
   }
-
-  // Ends the walk along the bound at the node that owns `order` (or at its
-  // leaf, for level 0), with `beside` to fall back on.
-  std::uint64_t Pick(const Head* node, unsigned order, std::uint64_t bound,
-                     const Head* beside, unsigned beside_level) const {
-    const std::uint64_t found =
-        LastIn(LevelOf(order) > 0
-                   ? node->own
-                   : static_cast<const Leaf*>(node)->words[Child(bound, 1)],
-               order, bound);
-    if (found != kNone) return found;
-    return FromBeside(order, bound, beside, beside_level);
-  }
-
-  // The last block under the best child of `beside` left of the bound's way.
-  std::uint64_t FromBeside(unsigned order, std::uint64_t bound,
-                           const Head* beside, unsigned level) const {
-    if (beside == nullptr) return kNone;
-    std::uint64_t page = bound >> (6 * (level + 1)) << (6 * (level + 1));
-    std::uint64_t below = Below(beside, order) & MaskBelow(Child(bound, level));
-    const Head* node = beside;
-    for (;; --level, below = Below(node, order)) {
-      const unsigned child = HighestBit(below);
+  // The first block of `order` under the children `below` of the path's node
+  // of `level`.
+  template <class Way>
+  std::uint64_t Descend(const Path& from, unsigned level, std::uint64_t below,
+                        unsigned order) const {
+    BlockNode* node = from.node[level];
+    BlockRegion* region = from.region;
+    std::uint64_t page = Base(from.page, level);
+    for (;;) {
+      const unsigned child = Way::First(below);
       page |= std::uint64_t{child} << (6 * level);
-      if (level == 1) {  // the child is a level 0 heap in this leaf
-        const BlockHeap& heap = static_cast<const Leaf*>(node)->words[child];
-        return page | (std::uint64_t{HighestBit(heap.Row(order))} << order);
+      if (level > 3) {
+        node = static_cast<BlockNode*>(node->child[child]);
+      } else if (level == 3) {
+        region = static_cast<BlockRegion*>(node->child[child]);
       }
-      node = static_cast<const Node*>(node)->child[child];
-      if (level - 1 == LevelOf(order)) break;
+      if (--level == LevelOf(order)) break;
+      below = BelowOf(node, region, level, order, page);
     }
-    return page |
-           (std::uint64_t{HighestBit(node->own.Row(order % 6))} << order);
+    const std::uint64_t row = OwnHeap(node, region, level, page).Row(order % 6);
+    return page | (std::uint64_t{Way::First(row)} << order);
   }
 
-  static Head* Pop(Head*& list) {
-    Head* node = list;
-    list = node->next_spare;
-    node->next_spare = nullptr;
-    return node;
-  }
-  // A zeroed node of `level`, or null.
-  Head* New(unsigned level) {
-    Head*& spares = level == 1 ? spare_leaves_ : spare_nodes_;
-    unsigned& count = level == 1 ? spare_leaf_count_ : spare_node_count_;
-    if (spares != nullptr) {
-      --count;
-      return Pop(spares);
-    }
-    Head* node = level == 1 ? static_cast<Head*>(new (std::nothrow) Leaf)
-                            : static_cast<Head*>(new (std::nothrow) Node);
-    if (node != nullptr) bytes_ += level == 1 ? sizeof(Leaf) : sizeof(Node);
-    return node;
-  }
-  void Delete(Head* node, unsigned level) {
-    bytes_ -= level == 1 ? sizeof(Leaf) : sizeof(Node);
-    if (level == 1) {
-      delete static_cast<Leaf*>(node);
-    } else {
-      delete static_cast<Node*>(node);
-    }
-  }
-  // Takes a whole subtree back. One without blocks may serve again as it is.
-  void Recycle(Head* node, unsigned level) {
-    bool zero = node->own.empty();
-    if (level > 1) {
-      Node* inner = static_cast<Node*>(node);
-      if (inner->children != 0) {
-        for (Head*& child : inner->child) {
-          if (child != nullptr) Recycle(child, level - 1);
-        }
-        zero = false;
-      }
-    }
-    for (std::uint64_t below : node->below_low) zero = zero && below == 0;
-    Head*& spares = level == 1 ? spare_leaves_ : spare_nodes_;
-    unsigned& count = level == 1 ? spare_leaf_count_ : spare_node_count_;
-    if (!zero || count == kMaxSpares) return Delete(node, level);
-    node->next_spare = spares;
-    spares = node;
-    ++count;
-  }
+  // In block_trie_check.h.
+  struct Walker;
 
-  static std::uint64_t RowsSet(const BlockHeap& heap, unsigned level) {
-    std::uint64_t set = 0;
-    for (unsigned r = 0; r < 6; ++r) {
-      if (heap.Row(r) != 0) set |= std::uint64_t{1} << (level * 6 + r);
-    }
-    return set;
-  }
-  // Adds to `found` the orders that are set at or under `node`.
-  bool Check(const Head* node, unsigned level, std::uint64_t& found) const {
-    unsigned children = 0;
-    for (unsigned c = 0; c < 64; ++c) {
-      std::uint64_t in_child = 0;
-      if (level == 1) {
-        in_child = RowsSet(static_cast<const Leaf*>(node)->words[c], 0);
-      } else if (const Head* h = static_cast<const Node*>(node)->child[c]) {
-        ++children;
-        if (!Check(h, level - 1, in_child)) return false;
-      }
-      for (unsigned o = 0; o < level * 6; ++o) {
-        const bool said = ((Below(node, o) >> c) & 1) != 0;
-        if (said != (((in_child >> o) & 1) != 0)) return false;
-      }
-      // A block that covers a child leaves nothing to be set inside it.
-      if (in_child != 0 && node->own.TestAround(0, c)) return false;
-      found |= in_child;
-    }
-    if (level > 1 && children != static_cast<const Node*>(node)->children) {
-      return false;
-    }
-    found |= RowsSet(node->own, level);
-    return true;
-  }
-  template <class Fn>
-  static void VisitHeap(const BlockHeap& heap, unsigned level,
-                        std::uint64_t base, Fn& fn) {
-    for (unsigned r = 0; r < 6; ++r) {
-      for (std::uint64_t row = heap.Row(r); row != 0; row &= row - 1) {
-        const auto i = static_cast<std::uint64_t>(std::countr_zero(row));
-        fn(level * 6 + r, base | (i << (level * 6 + r)));
-      }
-    }
-  }
-  template <class Fn>
-  void Visit(const Head* node, unsigned level, std::uint64_t base,
-             Fn& fn) const {
-    VisitHeap(node->own, level, base, fn);
-    for (unsigned c = 0; c < 64; ++c) {
-      const std::uint64_t at = base | (std::uint64_t{c} << (6 * level));
-      if (level == 1) {
-        VisitHeap(static_cast<const Leaf*>(node)->words[c], 0, at, fn);
-      } else if (const Head* h = static_cast<const Node*>(node)->child[c]) {
-        Visit(h, level - 1, at, fn);
-      }
-    }
-  }
-
-  Head* root_ = nullptr;
+  BlockNode* root_ = nullptr;
   unsigned top_ = 0;  // level of the root
-  unsigned spare_leaf_count_ = 0;
-  unsigned spare_node_count_ = 0;
   std::uint64_t orders_ = 0;
-  std::uint64_t bytes_ = 0;
-  Head* spare_leaves_ = nullptr;
-  Head* spare_nodes_ = nullptr;
+  BlockMemory memory_;
 };
 
 }  // namespace dmamap::inline v0
+
+#include "iova/block_trie_check.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_IOVA_BLOCK_TRIE_H_

@@ -29,20 +29,33 @@ TEST(BlockHeap, RowsAndRelatives) {
 
 TEST(BlockTrie, ChecksItsLevels) {
   BlockTrie trie;
-  EXPECT_EQ(trie.Init(1).error(), Error::kInvalidArgument);
+  EXPECT_EQ(trie.Init(3).error(), Error::kInvalidArgument);
   EXPECT_EQ(trie.Init(10).error(), Error::kInvalidArgument);
   EXPECT_TRUE(trie.Init(9).ok());
   EXPECT_EQ(trie.Init(9).error(), Error::kBusy);
   EXPECT_EQ(trie.max_order(), 53u);
 }
 
-// FindLast against std::set, for every order, at every height.
-TEST(BlockTrie, FindLastAgreesWithASet) {
-  for (unsigned levels : {2u, 3u, 6u, 9u}) {
+using Blocks = std::set<std::pair<unsigned, std::uint64_t>>;
+
+std::uint64_t Last(const Blocks& blocks, unsigned order, std::uint64_t page) {
+  auto it = blocks.upper_bound({order, page});
+  if (it == blocks.begin() || (--it)->first != order) return BlockTrie::kNone;
+  return it->second;
+}
+std::uint64_t First(const Blocks& blocks, unsigned order, std::uint64_t page) {
+  const auto it = blocks.lower_bound({order, page >> order << order});
+  if (it == blocks.end() || it->first != order) return BlockTrie::kNone;
+  return it->second;
+}
+
+// Both searches against std::set, for every order, at every height.
+TEST(BlockTrie, FindsWhatASetFinds) {
+  for (unsigned levels : {4u, 5u, 6u, 9u}) {
     BlockTrie trie;
     ASSERT_TRUE(trie.Init(levels).ok());
     std::mt19937_64 random(levels);
-    std::set<std::pair<unsigned, std::uint64_t>> blocks;
+    Blocks blocks;
     const std::uint64_t span = std::uint64_t{1} << (6 * levels);
     for (int i = 0; i < 300; ++i) {
       const auto order =
@@ -57,16 +70,49 @@ TEST(BlockTrie, FindLastAgreesWithASet) {
         trie.Set(path, order, page);
         blocks.insert({order, page});
       }
-      ASSERT_TRUE(trie.CheckInvariants());
+      if (i % 8 == 0) {
+        ASSERT_TRUE(trie.CheckInvariants());
+      }
       for (unsigned o = 0; o <= trie.max_order(); ++o) {
-        const std::uint64_t bound = random() % 2 == 0 ? random() : page + o;
-        auto it = blocks.upper_bound({o, bound});
-        std::uint64_t expected = BlockTrie::kNone;
-        if (it != blocks.begin() && (--it)->first == o) expected = it->second;
-        ASSERT_EQ(trie.FindLast(o, bound), expected) << o << " " << bound;
+        const std::uint64_t at =
+            (random() % 2 == 0 ? random() : page + o) % span;
+        const BlockTrie::Path from = trie.Walk(at);
+        ASSERT_EQ(trie.FindLast(from, o), Last(blocks, o, at))
+            << o << " " << at;
+        ASSERT_EQ(trie.FindFirst(from, o), First(blocks, o, at))
+            << o << " " << at;
       }
     }
+    std::uint64_t seen = 0;
+    trie.ForEach([&](unsigned order, std::uint64_t page) {
+      seen += blocks.count({order, page});
+    });
+    EXPECT_EQ(seen, blocks.size());
   }
+}
+
+// Negative control: a block behind the summaries' back is found.
+TEST(BlockTrie, CheckInvariantsFindsAnOverlap) {
+  BlockTrie trie;
+  ASSERT_TRUE(trie.Init(4).ok());
+  ASSERT_TRUE(trie.ReserveAll(0, 8191, 0).ok());
+  trie.Set(trie.Walk(0), 3, 0);
+  EXPECT_TRUE(trie.CheckInvariants());
+  trie.Set(trie.Walk(0), 12, 0);  // around it
+  EXPECT_FALSE(trie.CheckInvariants());
+}
+
+TEST(SparePool, KeepsAFewAndCountsAll) {
+  SparePool<BlockWords, 1> pool;
+  BlockWords* a = pool.New();
+  BlockWords* b = pool.New();
+  EXPECT_EQ(pool.bytes(), 2 * sizeof(BlockWords));
+  pool.Recycle(a);
+  pool.Recycle(b);  // one too many
+  EXPECT_EQ(pool.bytes(), sizeof(BlockWords));
+  EXPECT_EQ(pool.New(), a);
+  pool.Delete(a);
+  EXPECT_EQ(pool.bytes(), 0u);
 }
 
 }  // namespace

@@ -7,36 +7,46 @@
 // BuddyStore: a binary buddy over the bitmaps of BlockTrie; a RangeStore.
 //
 // Free pages are kept as blocks of 2^o pages at a multiple of 2^o, always
-// merged as far as they go (Knuth, TAOCP vol. 1, 2.5). A request takes the
-// smallest free block that holds it in the upper half of the space that its
-// limit leaves, else the smallest anywhere; of equal ones the highest; and in
-// that block the highest aligned place under the limit. So low addresses, which
-// narrow devices need, go last, and large blocks stay whole. Everything that
-// the request does not need, on both sides, stays free: 33 pages take 33.
+// merged as far as they go (Knuth, TAOCP vol. 1, 2.5). Top-down, a request
+// takes the smallest free block that holds it in the upper half of the space
+// that its limits leave, else the smallest anywhere; of equal ones the highest;
+// and in that block the highest aligned place. So low addresses, which narrow
+// devices need, go last, and large blocks stay whole. Bottom-up is the mirror
+// image. Everything that the request does not need, on both sides, stays free:
+// 33 pages take 33.
 //
-// When it refuses. A request of n pages aligned to 2^a needs an aligned free
-// block of 2^max(a, ceil(log2 n)) pages, of which the first n lie under the
-// limit. kNoSpace says exactly that there is none; for a power of two aligned
-// to its size that is no restriction at all. n free pages that straddle a
-// block boundary do not serve a request for n that is not a power of two.
+// When it refuses. A request of n pages and p of padding, aligned to 2^a, is
+// placed at a multiple of 2^w, w = max(a, ceil(log2(n + p))). kNoSpace says
+// exactly that no free 2^w pages begin at such a multiple between `first` and
+// `last` - n + 1; for a power of two aligned to its size that is no restriction
+// at all. n free pages that straddle a block boundary do not serve a request
+// for n that is not a power of two. A boundary costs nothing: a block of 2^w
+// pages crosses no multiple of 2^b, b >= ceil(log2 n).
 //
-// Cost: at most one FindLast (two walks of at most nine steps) for each order
-// that has a free block, then one bit for each split or merge; independent of
-// how many ranges are live. A refusal looks at nothing smaller than the
-// request.
+// The range freed last is kept apart, whole and unmerged, for a request of that
+// length, until the next free or until nothing else serves: to free and
+// allocate one size in turn would otherwise merge a block of up to the whole
+// window each time, and split it again. It counts as free everywhere.
+//
+// Cost: one walk, at most nine steps, and one more for each order that has a
+// free block, then one bit for each split or merge; independent of how many
+// ranges are live. A refusal looks at nothing smaller than the request.
 //
 // Memory: see BlockTrie. Free needs none: the nodes that a range's blocks live
-// in are made when the range is cut out and stay while any of it is in use.
+// in are made when the range is cut out and stay while any of it is in use
+// (for its pieces too, when the request names their size).
 //
 // Single-threaded: the owner holds a lock.
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <utility>
 
 #include "dma/assert.h"
 #include "dma/result.h"
 #include "dma/version.h"
+#include "iova/block_places.h"
 #include "iova/block_trie.h"
 #include "iova/constraints.h"
 #include "iova/range_store.h"
@@ -56,7 +66,7 @@ class BuddyStore {
     // Enough levels for the last page, and for a block of the whole window.
     const auto bits = static_cast<unsigned>(std::bit_width(last));
     const unsigned order = FloorLog2(last - first + 1);
-    unsigned levels = 2;
+    unsigned levels = BlockTrie::kMinLevels;
     while (6 * levels < bits || 6 * levels - 1 < order) ++levels;
     const Result<void> made = trie_.Init(levels);
     if (!made.ok()) return made;
@@ -71,6 +81,7 @@ class BuddyStore {
     if (!initialised_) return Error::kShutDown;
     if (last < first) return Error::kInvalidArgument;
     if (first < first_ || last > last_) return Error::kOutOfRange;
+    MergeRecent();
     const std::uint64_t count = last - first + 1;
     Result<void> outcome = EachBlock(first, count, [&](auto page, auto order) {
       const Result<void> made = trie_.Reserve(page, order);
@@ -79,8 +90,10 @@ class BuddyStore {
                  ? Result<void>(Error::kOverlap)
                  : Ok();
     });
-    if (outcome.ok()) ReleaseAll(first, count);
-    return outcome;
+    if (!outcome.ok()) return outcome;
+    ReleaseAll(first, count);
+    free_pages_ += count;
+    return Ok();
   }
 
   // See RangeStore.
@@ -88,30 +101,33 @@ class BuddyStore {
     if (!initialised_) return Error::kShutDown;
     const std::uint64_t count = request.count;
     if (count == 0) return Error::kInvalidArgument;
-    if (count > free_pages_ || count - 1 > request.last) return Error::kNoSpace;
-    unsigned want = CeilLog2(count);
-    if (want < request.align_order) want = request.align_order;
-    if (want > trie_.max_order()) return Error::kNoSpace;
-    const std::uint64_t bound = request.last - (count - 1);
-    // The middle of what the request may use.
-    const std::uint64_t low = std::min(first_, bound);
-    const std::uint64_t middle = low + (std::min(last_, bound) - low) / 2;
-    std::uint64_t lower_half = BlockTrie::kNone;
-    unsigned lower_order = 0;
-    std::uint64_t orders = trie_.orders() >> want << want;
-    for (; orders != 0; orders &= orders - 1) {
-      const auto order = static_cast<unsigned>(std::countr_zero(orders));
-      const std::uint64_t block = trie_.FindLast(order, bound);
-      if (block == BlockTrie::kNone) continue;
-      if (block + ((std::uint64_t{1} << order) - 1) >= middle) {
-        return Cut(block, order, want, bound, count);
-      }
-      if (lower_half != BlockTrie::kNone) continue;
-      lower_half = block;
-      lower_order = order;
+    if (request.boundary_order < 64 &&
+        (count - 1) >> request.boundary_order != 0) {
+      return Error::kInvalidArgument;
     }
-    if (lower_half == BlockTrie::kNone) return Error::kNoSpace;
-    return Cut(lower_half, lower_order, want, bound, count);
+    if (count > free_pages_ || request.padding > free_pages_ - count) {
+      return Error::kNoSpace;
+    }
+    const std::uint64_t first = std::max(request.first, first_);
+    const std::uint64_t last = std::min(request.last, last_);
+    if (first > last || count - 1 > last - first) return Error::kNoSpace;
+    const unsigned want =
+        std::max(CeilLog2(count + request.padding), request.align_order);
+    if (want > trie_.max_order()) return Error::kNoSpace;
+    // The lowest and highest place. No overflow: pages are below 2^52.
+    const std::uint64_t step = std::uint64_t{1} << want;
+    const BlockPlaces places{.want = want,
+                             .low = (first + step - 1) & ~(step - 1),
+                             .high = (last - (count - 1)) & ~(step - 1)};
+    if (places.low > places.high) return Error::kNoSpace;
+    if (RecentSuits(request, places)) return TakeRecent();
+    BlockPlace place = places.Find(trie_, request.placement);
+    if (place.block == BlockTrie::kNone && recent_.count != 0) {
+      MergeRecent();
+      place = places.Find(trie_, request.placement);
+    }
+    if (place.block == BlockTrie::kNone) return Error::kNoSpace;
+    return Cut(place, request);
   }
 
   // See RangeStore. Also takes back a part of a range.
@@ -121,44 +137,38 @@ class BuddyStore {
     if (first < first_ || first > last_ || count - 1 > last_ - first) {
       return Error::kForeign;
     }
+    if (recent_.Overlaps(first, count)) return Error::kDoubleFree;
     const Result<void> outcome = EachBlock(
         first, count,
         [&](auto page, auto order) { return CheckInUse(page, order); });
-    if (outcome.ok()) ReleaseAll(first, count);
-    return outcome;
+    if (!outcome.ok()) return outcome;
+    MergeRecent();
+    recent_ = {first, count};
+    free_pages_ += count;
+    return Ok();
+  }
+
+  // See RangeStore. Its leaf is what a free waits for among many live ranges.
+  void Prefetch(std::uint64_t page) const {
+    if (initialised_ && first_ <= page && page <= last_) trie_.Prefetch(page);
   }
 
   std::uint64_t free_pages() const { return free_pages_; }
   std::uint64_t bytes() const { return trie_.bytes(); }
 
-  // Calls fn(first page, pages) for each free block, in no particular order.
+  // Calls fn(first page, pages) for each free block, and for what was freed
+  // last, in no particular order.
   template <class Fn>
   void ForEachFree(Fn&& fn) const {
+    if (recent_.count != 0) fn(recent_.first, recent_.count);
     trie_.ForEach([&](unsigned order, std::uint64_t page) {
       fn(page, std::uint64_t{1} << order);
     });
   }
 
-  // The bitmaps agree, blocks lie in the window, no two buddies are both free,
-  // and the count is right. Walks everything.
-  bool CheckInvariants() const {
-    if (!initialised_) return true;
-    if (!trie_.CheckInvariants()) return false;
-    std::uint64_t pages = 0;
-    bool good = true;
-    trie_.ForEach([&](unsigned order, std::uint64_t page) {
-      pages += std::uint64_t{1} << order;
-      const std::uint64_t last = page + (std::uint64_t{1} << order) - 1;
-      if (page < first_ || last > last_) good = false;
-      const std::uint64_t buddy = page ^ (std::uint64_t{1} << order);
-      if (order == trie_.max_order()) return;
-      const BlockTrie::Path path = trie_.Walk(page);
-      if (!trie_.Has(path, order) || trie_.Test(path, order, buddy)) {
-        good = false;
-      }
-    });
-    return good && pages == free_pages_;
-  }
+  // The bitmaps agree, free blocks are disjoint and lie in the window, no two
+  // buddies are both free, and the count is right. Walks everything.
+  bool CheckInvariants() const;
 
  private:
   static constexpr unsigned FloorLog2(std::uint64_t n) {
@@ -185,28 +195,28 @@ class BuddyStore {
     return Ok();
   }
 
-  // Takes [s, s + count) out of a free block, s the highest multiple of
-  // 2^want in it that is at most `bound`.
-  Result<std::uint64_t> Cut(std::uint64_t block, unsigned order, unsigned want,
-                            std::uint64_t bound, std::uint64_t count) {
-    const std::uint64_t end = block + (std::uint64_t{1} << order);
-    std::uint64_t s = end - (std::uint64_t{1} << want);
-    if (s > bound) s = bound >> want << want;
-    const std::uint64_t behind = s + count;
+  // Takes the request's pages out of a free block.
+  Result<std::uint64_t> Cut(const BlockPlace& place,
+                            const PageRequest& request) {
+    const std::uint64_t block = place.block;
+    const std::uint64_t end = block + (std::uint64_t{1} << place.order);
+    const std::uint64_t s = place.at;
+    const std::uint64_t behind = s + request.count + request.padding;
     // The blocks left in front lie on the way to s - 1 and are no smaller than
     // the lowest set bit of s; likewise behind.
-    if (s != block) {
-      const Result<void> made = trie_.Reserve(s - 1, LowestOrder(s));
-      if (!made.ok()) return made.error();
+    Result<void> made = Ok();
+    if (s != block) made = trie_.Reserve(s - 1, LowestOrder(s));
+    if (made.ok() && behind != end) {
+      made = trie_.Reserve(behind, LowestOrder(behind));
     }
-    if (behind != end) {
-      const Result<void> made = trie_.Reserve(behind, LowestOrder(behind));
-      if (!made.ok()) return made.error();
+    if (made.ok() && request.piece_order <= trie_.max_order()) {
+      made = trie_.ReserveAll(s, behind - 1, request.piece_order);
     }
-    trie_.Clear(trie_.Walk(block), order, block);
+    if (!made.ok()) return made.error();
+    trie_.Clear(trie_.Walk(block), place.order, block);
     SetBlocks(block, s - block, s - 1);
     SetBlocks(behind, end - behind, behind);
-    free_pages_ -= count;
+    free_pages_ -= behind - s;
     return s;
   }
   static unsigned LowestOrder(std::uint64_t page) {
@@ -247,7 +257,32 @@ class BuddyStore {
       Release(page, order);
       return Ok();
     });
-    free_pages_ += count;
+  }
+
+  // The range freed last: no part of the trie.
+  struct Recent {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;  // pages; 0: there is none
+
+    bool Overlaps(std::uint64_t page, std::uint64_t pages) const {
+      return count != 0 && page < first + count && first < page + pages;
+    }
+  };
+  // True when it is where and as long as the request asks, on the better side.
+  bool RecentSuits(const PageRequest& request, const BlockPlaces& p) const {
+    const std::uint64_t at = recent_.first;
+    if (request.count + request.padding != recent_.count) return false;
+    if (request.piece_order != PageRequest::kWhole) return false;
+    if (at < p.low || at > p.high || at >> p.want << p.want != at) return false;
+    return request.placement == Placement::kTopDown ? p.high - at <= at - p.low
+                                                    : at - p.low <= p.high - at;
+  }
+  std::uint64_t TakeRecent() {
+    free_pages_ -= std::exchange(recent_.count, 0);
+    return recent_.first;
+  }
+  void MergeRecent() {
+    ReleaseAll(recent_.first, std::exchange(recent_.count, 0));
   }
 
   // Frees one block and merges it with its free buddies.
@@ -269,10 +304,13 @@ class BuddyStore {
   std::uint64_t first_ = 0;
   std::uint64_t last_ = 0;
   std::uint64_t free_pages_ = 0;
+  Recent recent_;
   bool initialised_ = false;
 };
 static_assert(RangeStore<BuddyStore>);
 
 }  // namespace dmamap::inline v0
+
+#include "iova/buddy_store_check.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_IOVA_BUDDY_STORE_H_

@@ -32,6 +32,23 @@ rc::Gen<StoreStep> AnyStep() {
       rc::gen::set(&StoreStep::limited, rc::gen::arbitrary<bool>()),
       rc::gen::set(&StoreStep::limit,
                    rc::gen::inRange<std::uint64_t>(0, 1u << 13)),
+      rc::gen::set(&StoreStep::first,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{3, rc::gen::just<std::uint64_t>(0)},
+                        {1, rc::gen::inRange<std::uint64_t>(0, 1u << 13)}})),
+      rc::gen::set(&StoreStep::boundary_order,
+                   rc::gen::weightedOneOf<unsigned>(
+                       {{2, rc::gen::just(PageRequest::kNoBoundary)},
+                        {1, rc::gen::inRange(0u, 12u)}})),
+      rc::gen::set(&StoreStep::padding,
+                   rc::gen::weightedOneOf<std::uint64_t>(
+                       {{3, rc::gen::just<std::uint64_t>(0)},
+                        {1, rc::gen::inRange<std::uint64_t>(0, 70)}})),
+      rc::gen::set(&StoreStep::bottom_up, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&StoreStep::piece_order,
+                   rc::gen::weightedOneOf<unsigned>(
+                       {{3, rc::gen::just(PageRequest::kWhole)},
+                        {1, rc::gen::inRange(0u, 8u)}})),
       rc::gen::set(&StoreStep::pick,
                    rc::gen::inRange<std::uint64_t>(0, 1u << 10)));
 }
@@ -79,6 +96,11 @@ class Broken {
     return change_.Free(store_, first, count);
   }
   std::uint64_t free_pages() const { return store_.free_pages(); }
+  void Prefetch(std::uint64_t page) const { store_.Prefetch(page); }
+  template <class Fn>
+  void ForEachFree(Fn&& fn) const {
+    store_.ForEachFree(fn);
+  }
   std::uint64_t bytes() const { return store_.bytes(); }
   bool CheckInvariants() const { return store_.CheckInvariants(); }
 
@@ -103,6 +125,42 @@ struct LimitOffByOne : Faithful {
 struct NoAlignment : Faithful {
   Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
     r.align_order = 0;
+    return s.Allocate(r);
+  }
+};
+struct NoFirst : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    r.first = 0;
+    return s.Allocate(r);
+  }
+};
+// Believes that the padding may be put anywhere.
+struct NoPadding : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    r.padding = 0;
+    return s.Allocate(r);
+  }
+};
+// Takes the lowest page of the range found: right but for its boundary.
+struct NoBoundary : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    if (r.boundary_order >= 64 || r.align_order != 0 || r.count < 2 ||
+        (r.count - 1) >> r.boundary_order != 0) {
+      return s.Allocate(r);
+    }
+    // One page more, so that the range may begin one page later.
+    PageRequest wide = r;
+    ++wide.padding;
+    wide.last -= wide.last == ~std::uint64_t{0} ? 0 : 1;
+    const Result<std::uint64_t> got = s.Allocate(wide);
+    if (!got.ok()) return s.Allocate(r);
+    (void)s.Free(*got, 1);
+    return *got + 1;
+  }
+};
+struct NoPieces : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    r.piece_order = PageRequest::kWhole;
     return s.Allocate(r);
   }
 };
@@ -149,6 +207,16 @@ class StoreModel : public testing::Test {
             random() % 4 == 0 ? static_cast<unsigned>(random() % 6) : 0;
         s.limited = random() % 2 == 0;
         s.limit = random();
+        s.first = random() % 4 == 0 ? random() : 0;
+        if (random() % 4 == 0) {
+          s.boundary_order = static_cast<unsigned>(random() % 9);
+        }
+        s.padding = random() % 4 == 0 ? random() % 40 : 0;
+        s.bottom_up = random() % 2 == 0;
+        if (random() % 4 == 0) {
+          s.piece_order = static_cast<unsigned>(random() % 4);
+          s.count = s.count << 6;
+        }
         s.pick = random();
       }
       const std::string what = RunStoreModel<Store>(window, steps);
@@ -160,9 +228,11 @@ class StoreModel : public testing::Test {
 using Whole = StoreModel<Broken<Faithful>>;
 TEST_F(Whole, PassesTheControlsRuns) { EXPECT_EQ(FirstDifference(), ""); }
 
-using Controls = testing::Types<Broken<LimitOffByOne>, Broken<NoAlignment>,
-                                Broken<KeepsTheTail>, Broken<RemembersRefusal>,
-                                Broken<SwallowsDoubleFree>>;
+using Controls =
+    testing::Types<Broken<LimitOffByOne>, Broken<NoAlignment>, Broken<NoFirst>,
+                   Broken<NoPadding>, Broken<NoBoundary>, Broken<NoPieces>,
+                   Broken<KeepsTheTail>, Broken<RemembersRefusal>,
+                   Broken<SwallowsDoubleFree>>;
 template <class Store>
 class NegativeControl : public StoreModel<Store> {};
 TYPED_TEST_SUITE(NegativeControl, Controls);

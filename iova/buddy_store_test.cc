@@ -105,6 +105,95 @@ TEST(BuddyStore, KeepsLimitsInsideALargeBlock) {
   EXPECT_TRUE(store.CheckInvariants());
 }
 
+TEST(BuddyStore, KeepsFirstAndBoundary) {
+  BuddyStore store;
+  MakeFree(store, 1, 1023);
+  EXPECT_EQ(*store.Allocate({.first = 1020}), 1023u);
+  EXPECT_EQ(*store.Allocate({.first = 1, .placement = Placement::kBottomUp}),
+            1u);
+  EXPECT_EQ(*store.Allocate({.count = 8,
+                             .last = 40,
+                             .first = 30,
+                             .placement = Placement::kBottomUp}),
+            32u);
+  EXPECT_EQ(store.Allocate({.count = 2, .last = 40, .first = 40}).error(),
+            Error::kNoSpace);
+  EXPECT_EQ(store.Allocate({.last = 40, .first = 41}).error(), Error::kNoSpace);
+  EXPECT_EQ(store.Allocate({.count = 17, .boundary_order = 4}).error(),
+            Error::kInvalidArgument);
+  for (int i = 0; i < 40; ++i) {  // 15 of 16 pages never cross 64 KiB
+    const std::uint64_t p = *store.Allocate({.count = 15, .boundary_order = 4});
+    EXPECT_EQ(p / 16, (p + 14) / 16);
+  }
+  EXPECT_TRUE(store.CheckInvariants());
+}
+
+TEST(BuddyStore, PlacesFromEitherEnd) {
+  BuddyStore store;
+  MakeFree(store, 0, (std::uint64_t{1} << 36) - 1);
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(*store.Allocate({.placement = Placement::kBottomUp}), i);
+    EXPECT_EQ(*store.Allocate({}), (std::uint64_t{1} << 36) - 1 - i);
+  }
+  EXPECT_EQ(*store.Allocate({.count = 64, .placement = Placement::kBottomUp}),
+            128u);
+  EXPECT_TRUE(store.CheckInvariants());
+}
+
+// Padding is taken behind the range and may lie above the limit.
+TEST(BuddyStore, PaddingIsTakenAndFreedWithTheRange) {
+  BuddyStore store;
+  MakeFree(store, 0, 255);
+  EXPECT_EQ(*store.Allocate({.count = 4, .last = 131, .padding = 3}), 128u);
+  EXPECT_EQ(store.free_pages(), 256u - 7);
+  EXPECT_EQ(*store.Allocate({.last = 135, .first = 130}), 135u);
+  EXPECT_EQ(store.Allocate({.last = 134, .first = 128}).error(),
+            Error::kNoSpace);
+  EXPECT_EQ(store.Allocate({.count = 1, .padding = ~0ull}).error(),
+            Error::kNoSpace);
+  EXPECT_TRUE(store.Free(128, 7).ok());
+  EXPECT_TRUE(store.Free(135, 1).ok());
+  EXPECT_EQ(*store.Allocate({.count = 256}), 0u);
+}
+
+// What was freed last is free for everybody, merged or not.
+TEST(BuddyStore, TheRangeFreedLastIsFree) {
+  BuddyStore store;
+  MakeFree(store, 0, 127);
+  EXPECT_EQ(*store.Allocate({.count = 3}), 124u);
+  EXPECT_TRUE(store.Free(124, 3).ok());
+  EXPECT_EQ(store.free_pages(), 128u);
+  EXPECT_TRUE(store.CheckInvariants());
+  EXPECT_EQ(store.Free(124, 3).error(), Error::kDoubleFree);
+  EXPECT_EQ(store.Free(126, 1).error(), Error::kDoubleFree);
+  EXPECT_EQ(store.Insert(125, 125).error(), Error::kOverlap);
+  EXPECT_EQ(*store.Allocate({.count = 128}), 0u);
+  EXPECT_TRUE(store.Free(0, 128).ok());
+  // As it is for a request like it, unless that would rather be elsewhere.
+  EXPECT_EQ(*store.Allocate({.count = 128}), 0u);
+  EXPECT_TRUE(store.Free(0, 128).ok());
+  const std::uint64_t low = *store.Allocate({.last = 3});
+  EXPECT_EQ(low, 3u);
+  EXPECT_TRUE(store.Free(low, 1).ok());
+  EXPECT_EQ(*store.Allocate({}), 127u);
+  EXPECT_TRUE(store.Free(127, 1).ok());
+  EXPECT_EQ(*store.Allocate({.placement = Placement::kBottomUp}), 0u);
+  EXPECT_TRUE(store.CheckInvariants());
+}
+
+// A run of whole large blocks leaves no nodes for its pieces unless it is told.
+TEST(BuddyStore, FreesPiecesThatWereAnnounced) {
+  BuddyStore store;
+  MakeFree(store, 0, (1u << 19) - 1);
+  const std::uint64_t run =
+      *store.Allocate({.count = 1u << 13, .piece_order = 0});
+  for (std::uint64_t i = 0; i < 1u << 13; ++i) {
+    ASSERT_TRUE(store.Free(run + i, 1).ok());
+  }
+  EXPECT_TRUE(store.CheckInvariants());
+  EXPECT_EQ(*store.Allocate({.count = 1u << 19}), 0u);
+}
+
 // FACTS: Linux remembers one refusal for all limits and sizes.
 TEST(BuddyStore, ARefusalSaysNothingAboutAnotherLimit) {
   BuddyStore store;

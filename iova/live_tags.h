@@ -4,8 +4,15 @@
 #ifndef DMAMAP_IOVA_LIVE_TAGS_H_
 #define DMAMAP_IOVA_LIVE_TAGS_H_
 
-// LiveTags: 16 bits for each page that say what became of a range that begins
-// there. They make the check of a free one load and one compare.
+// LiveTags: 16 bits for each place where a range may begin, which say what
+// became of the range that did. They make the check of a free one load and one
+// compare.
+//
+// Short ranges, which magazines hold, may begin at any page. Longer ones, of
+// more than half a granule, begin at multiples of it (64 pages by default) and
+// have tags of their own, one for each granule: 9 MB of tags for a million
+// ranges of 64 to 256 pages, where a tag for each page would make 300 MB and
+// each free a miss of all caches.
 //
 //   never        no range ever began here (also: interior pages)
 //   released     one did; its pages are back in the store
@@ -15,8 +22,8 @@
 //                somebody has to release it before it can be handed out again
 //                (a flush queue, once no device knows the address any more)
 //   payload      16 bits less two of the length of a live or retired range of
-//                more than Tag::kMaxInline pages, in the four pages behind its
-//                first
+//                more than Tag::kMaxInline pages, in the four granules behind
+//                its first
 //
 // Why the magazine is named. A free on the fast path reads live(n), then
 // writes cached(m): two steps, so that no atomic read-modify-write is needed
@@ -30,11 +37,13 @@
 // handed out twice. Threads that do not trust each other to free an address
 // once take FreeCheck::kExact, in which the later of the two gets kDoubleFree.
 //
-// Memory: 2 bytes a page, in leaves of 2^14 pages (SparseArray) that stay.
+// Memory: 2 bytes a page where short ranges are, 2 a granule where long ones
+// are, in leaves of 2^14 pages and 2^11 granules (SparseArray) that stay.
 // Every access to a tag is relaxed: whoever frees an address learnt it from
 // its allocator through an edge of the caller's own, and magazines change
 // owners through the depot's edges. Thread-safe; Ensure under one lock.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -56,6 +65,10 @@ enum class FreeCheck : std::uint8_t {
   kOrdered,
   // One compare-exchange: of frees that race, exactly one succeeds.
   kExact,
+  // Nothing is recorded and every free is believed: tags cost no memory, a
+  // wrong free of a cached size does damage, and ForEachLive and Dump list no
+  // range. For embedders who have shown their frees right elsewhere.
+  kOff,
 };
 
 class Tag {
@@ -117,6 +130,7 @@ class LiveTags {
   class Cell {
    public:
     Tag Load() const { return Tag(bits_.load(std::memory_order_relaxed)); }
+    bool Is(Tag tag) const { return Load() == tag; }
     void Store(Tag tag) { bits_.store(tag.bits(), std::memory_order_relaxed); }
     // Stores `to` if the tag is `from`; of several callers one succeeds.
     bool Exchange(Tag from, Tag to) {
@@ -130,76 +144,76 @@ class LiveTags {
     Atom<std::uint16_t> bits_{0};
   };
 
-  Result<void> Init(unsigned page_bits) { return cells_.Init(page_bits); }
+  // For pages below 2^page_bits. Ranges of up to 2^(classes - 1) pages are
+  // short. REQUIRES: 1 <= classes <= 13; longer ranges begin at multiples of
+  // 2^classes pages.
+  Result<void> Init(unsigned page_bits, unsigned classes) {
+    longest_short_ = std::uint64_t{1} << (classes - 1);
+    // At most 2^10, so that a range whose length needs a payload has five.
+    granule_order_ = std::min(classes, 10u);
+    const Result<void> made = short_.Init(page_bits);
+    if (!made.ok()) return made;
+    return long_.Init(page_bits > granule_order_ ? page_bits - granule_order_
+                                                 : 1);
+  }
 
-  // The cell of a page, or null when no range ever was near it.
-  Cell* Find(std::uint64_t page) const { return cells_.Find(page); }
+  // The cell of a page for short ranges, or null when none ever was near it.
+  Cell* Find(std::uint64_t page) const { return short_.Find(page); }
 
   // The same, sooner for a caller that frees what lies near its last one.
   using Hint = typename SparseArray<Cell, Atom>::Hint;
   Cell* Find(std::uint64_t page, Hint& hint) const {
-    return cells_.Find(page, hint);
+    return short_.Find(page, hint);
   }
 
-  // Makes room for a range that begins at any page of [first, last]. Under the
-  // owner's lock. kNoMemory: nothing is lost.
+  // Makes room for a short range that begins at any page of [first, last].
+  // Under the owner's lock. kNoMemory: nothing is lost.
   Result<void> Ensure(std::uint64_t first, std::uint64_t last) {
-    return cells_.Ensure(first, last);
+    return short_.Ensure(first, last);
   }
   // As Ensure, for one range: only what MarkLive writes.
   Result<void> EnsureRange(std::uint64_t first, std::uint64_t pages) {
-    return cells_.Ensure(first, pages > Tag::kMaxInline ? first + 4 : first);
+    if (!IsLong(pages)) return short_.Ensure(first, first);
+    const std::uint64_t granule = first >> granule_order_;
+    return long_.Ensure(granule,
+                        pages > Tag::kMaxInline ? granule + 4 : granule);
   }
 
   // Records a range that leaves the store for a caller. REQUIRES: EnsureRange.
   void MarkLive(std::uint64_t first, std::uint64_t pages) {
-    if (pages <= Tag::kMaxInline) return Find(first)->Store(Tag::Live(pages));
-    for (unsigned i = 0; i < 4; ++i) {
-      Find(first + 1 + i)->Store(Tag::Payload(pages >> (14 * i)));
+    if (pages > Tag::kMaxInline) {
+      for (unsigned i = 0; i < 4; ++i) {
+        PayloadCell(first, i)->Store(Tag::Payload(pages >> (14 * i)));
+      }
     }
-    Find(first)->Store(Tag::LiveLong());
+    FindRange(first, pages)->Store(LiveTag(pages));
   }
 
-  // Pages of the live or retired range that begins at `first`, whose tag is
-  // `tag`.
-  std::uint64_t LengthOf(std::uint64_t first, Tag tag) const {
-    const std::uint64_t inlined =
-        tag.is_retired() ? tag.retired_pages() : tag.value();
-    if (inlined != 0) return inlined;
-    std::uint64_t pages = 0;
-    for (unsigned i = 0; i < 4; ++i) {
-      pages |= Find(first + 1 + i)->Load().value() << (14 * i);
-    }
-    return pages;
+  // A hint that this range is retired next.
+  void Prefetch(std::uint64_t first, std::uint64_t pages) const {
+    const Cell* cell = FindRange(first, pages);
+    if (cell != nullptr) __builtin_prefetch(cell, 1);
   }
 
   // Why a range of `pages` pages from `first` cannot be freed, or Ok.
   Result<void> Check(std::uint64_t first, std::uint64_t pages) const {
-    const Cell* cell = Find(first);
-    if (cell == nullptr) return Error::kForeign;
-    const Tag tag = cell->Load();
-    if (tag.is_live()) {
-      return LengthOf(first, tag) == pages ? Ok()
-                                           : Result<void>(Error::kMismatch);
-    }
-    if (tag.is_cached() || tag.is_retired() || tag == Tag::Released()) {
-      return Error::kDoubleFree;
-    }
-    return Error::kForeign;
+    const Tag own = TagOf(FindRange(first, pages));
+    if (own.is_live() && LengthOf(first, own) == pages) return Ok();
+    const Tag other = TagOf(FindOther(first, pages));
+    if (own.is_live() || other.is_live()) return Error::kMismatch;
+    return WasHeld(own) || WasHeld(other) ? Error::kDoubleFree
+                                          : Error::kForeign;
   }
 
   // The same for the release of a retired range.
   Result<void> CheckRetired(std::uint64_t first, std::uint64_t pages) const {
-    const Cell* cell = Find(first);
-    if (cell == nullptr) return Error::kForeign;
-    const Tag tag = cell->Load();
-    if (tag.is_retired()) {
-      return LengthOf(first, tag) == pages ? Ok()
-                                           : Result<void>(Error::kMismatch);
-    }
-    if (tag.is_live()) return Error::kBusy;
-    if (tag.is_cached() || tag == Tag::Released()) return Error::kDoubleFree;
-    return Error::kForeign;
+    const Tag own = TagOf(FindRange(first, pages));
+    if (own.is_retired() && LengthOf(first, own) == pages) return Ok();
+    const Tag other = TagOf(FindOther(first, pages));
+    if (own.is_retired() || other.is_retired()) return Error::kMismatch;
+    if (own.is_live() || other.is_live()) return Error::kBusy;
+    return WasHeld(own) || WasHeld(other) ? Error::kDoubleFree
+                                          : Error::kForeign;
   }
 
   // Takes a live range out of use: of several callers exactly one succeeds,
@@ -207,7 +221,9 @@ class LiveTags {
   Result<void> Retire(std::uint64_t first, std::uint64_t pages, Tag to) {
     const Result<void> checked = Check(first, pages);
     if (!checked.ok()) return checked;
-    if (!Find(first)->Exchange(LiveTag(pages), to)) return Error::kDoubleFree;
+    if (!FindRange(first, pages)->Exchange(LiveTag(pages), to)) {
+      return Error::kDoubleFree;
+    }
     if (!to.is_retired()) ForgetLength(first, pages);
     return Ok();
   }
@@ -218,7 +234,7 @@ class LiveTags {
   Result<void> EndRetired(std::uint64_t first, std::uint64_t pages, Tag to) {
     const Result<void> checked = CheckRetired(first, pages);
     if (!checked.ok()) return checked;
-    if (!Find(first)->Exchange(Tag::Retired(pages), to)) {
+    if (!FindRange(first, pages)->Exchange(Tag::Retired(pages), to)) {
       return Error::kDoubleFree;
     }
     if (!to.is_live()) ForgetLength(first, pages);
@@ -232,29 +248,86 @@ class LiveTags {
   // while nobody allocates or frees.
   template <class Fn>
   void ForEachLive(Fn&& fn) const {
-    cells_.ForEach([&](std::uint64_t page, const Cell& cell) {
-      const Tag tag = cell.Load();
-      if (tag.is_live()) fn(page, LengthOf(page, tag));
-    });
+    ForEach([](const Cell& cell) { return cell.Load().is_live(); }, fn);
   }
   // The same for each live or retired range.
   template <class Fn>
   void ForEachHeld(Fn&& fn) const {
-    cells_.ForEach([&](std::uint64_t page, const Cell& cell) {
-      const Tag tag = cell.Load();
-      if (tag.is_live() || tag.is_retired()) fn(page, LengthOf(page, tag));
-    });
+    ForEach(
+        [](const Cell& cell) {
+          const Tag tag = cell.Load();
+          return tag.is_live() || tag.is_retired();
+        },
+        fn);
   }
 
-  std::uint64_t bytes() const { return cells_.bytes(); }
+  std::uint64_t bytes() const { return short_.bytes() + long_.bytes(); }
 
  private:
+  bool IsLong(std::uint64_t pages) const { return pages > longest_short_; }
+  Cell* FindLong(std::uint64_t first) const {
+    const std::uint64_t granule = first >> granule_order_;
+    return granule << granule_order_ == first ? long_.Find(granule) : nullptr;
+  }
+  // The cell of a range of this length, and the one that a range of the other
+  // kind would have; null as Find's.
+  Cell* FindRange(std::uint64_t first, std::uint64_t pages) const {
+    return IsLong(pages) ? FindLong(first) : Find(first);
+  }
+  Cell* FindOther(std::uint64_t first, std::uint64_t pages) const {
+    return IsLong(pages) ? Find(first) : FindLong(first);
+  }
+  // i < 4, of a long range.
+  Cell* PayloadCell(std::uint64_t first, unsigned i) const {
+    return long_.Find((first >> granule_order_) + 1 + i);
+  }
+  static Tag TagOf(const Cell* cell) {
+    return cell != nullptr ? cell->Load() : Tag::Never();
+  }
+  static bool WasHeld(Tag tag) {
+    return tag.is_cached() || tag.is_retired() || tag == Tag::Released();
+  }
+  // Pages of the live or retired range that begins at `first`, whose tag is
+  // `tag`.
+  std::uint64_t LengthOf(std::uint64_t first, Tag tag) const {
+    const std::uint64_t inlined =
+        tag.is_retired() ? tag.retired_pages() : tag.value();
+    if (inlined != 0) return inlined;
+    std::uint64_t pages = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+      pages |= PayloadCell(first, i)->Load().value() << (14 * i);
+    }
+    return pages;
+  }
   void ForgetLength(std::uint64_t first, std::uint64_t pages) {
     if (pages <= Tag::kMaxInline) return;
-    for (unsigned i = 0; i < 4; ++i) Find(first + 1 + i)->Store(Tag::Never());
+    for (unsigned i = 0; i < 4; ++i) {
+      PayloadCell(first, i)->Store(Tag::Never());
+    }
+  }
+  // Merges short and long ranges by their first pages.
+  template <class Want, class Fn>
+  void ForEach(const Want& want, Fn& fn) const {
+    std::uint64_t page = 0;
+    std::uint64_t granule = 0;
+    const Cell* brief = short_.FindFrom(page, want);
+    const Cell* wide = long_.FindFrom(granule, want);
+    while (brief != nullptr || wide != nullptr) {
+      const std::uint64_t first = granule << granule_order_;
+      if (wide == nullptr || (brief != nullptr && page < first)) {
+        fn(page, LengthOf(page, brief->Load()));
+        brief = short_.FindFrom(++page, want);
+      } else {
+        fn(first, LengthOf(first, wide->Load()));
+        wide = long_.FindFrom(++granule, want);
+      }
+    }
   }
 
-  SparseArray<Cell, Atom> cells_;
+  std::uint64_t longest_short_ = 0;  // pages
+  unsigned granule_order_ = 0;
+  SparseArray<Cell, Atom> short_;         // by page
+  SparseArray<Cell, Atom, 11, 10> long_;  // by granule
 };
 
 }  // namespace dmamap::inline v0

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
+#include <vector>
 
 namespace dmamap {
 namespace {
@@ -28,7 +30,7 @@ TEST(Tag, KindsDoNotMix) {
 
 TEST(LiveTags, SaysWhatIsWrongWithAFree) {
   LiveTags<> tags;
-  ASSERT_TRUE(tags.Init(36).ok());
+  ASSERT_TRUE(tags.Init(36, 6).ok());
   EXPECT_EQ(tags.Check(100, 1).error(), Error::kForeign);
   ASSERT_TRUE(tags.EnsureRange(100, 3).ok());
   EXPECT_EQ(tags.Check(100, 3).error(), Error::kForeign);
@@ -45,14 +47,14 @@ TEST(LiveTags, SaysWhatIsWrongWithAFree) {
 
 TEST(LiveTags, RemembersLongLengthsAcrossLeaves) {
   LiveTags<> tags;
-  ASSERT_TRUE(tags.Init(52).ok());
+  ASSERT_TRUE(tags.Init(52, 6).ok());
   std::map<std::uint64_t, std::uint64_t> live;
   for (std::uint64_t pages :
        {Tag::kMaxInline, Tag::kMaxInline + 1, std::uint64_t{1} << 20,
         (std::uint64_t{1} << 51) + 12345}) {
-    // Two pages before a leaf's end.
+    // Two granules before a leaf's end.
     const std::uint64_t first =
-        (std::uint64_t{1} << 14) * (2 + live.size()) - 2;
+        ((std::uint64_t{1} << 11) * (2 + live.size()) - 2) * 64;
     ASSERT_TRUE(tags.EnsureRange(first, pages).ok());
     tags.MarkLive(first, pages);
     live[first] = pages;
@@ -62,6 +64,8 @@ TEST(LiveTags, RemembersLongLengthsAcrossLeaves) {
     EXPECT_EQ(tags.Check(first, pages - 1).error(), Error::kMismatch);
     for (std::uint64_t i = 1; i < 6; ++i) {
       EXPECT_FALSE(tags.Check(first + i, 1).ok());
+      EXPECT_FALSE(tags.Check(first + i * 64, pages).ok());
+      EXPECT_FALSE(tags.Check(first + i * 64, 64).ok());
     }
   }
   std::map<std::uint64_t, std::uint64_t> seen;
@@ -72,6 +76,48 @@ TEST(LiveTags, RemembersLongLengthsAcrossLeaves) {
     EXPECT_TRUE(tags.Retire(first, pages, Tag::Released()).ok());
     EXPECT_EQ(tags.Check(first, pages).error(), Error::kDoubleFree);
   }
+}
+
+// A page knows what began there, short or long; only one can be live.
+TEST(LiveTags, ShortAndLongRangesShareAPage) {
+  for (unsigned classes : {1u, 6u, 13u}) {
+    LiveTags<> tags;
+    ASSERT_TRUE(tags.Init(36, classes).ok());
+    const std::uint64_t longer = (std::uint64_t{1} << classes) - (classes > 1);
+    const std::uint64_t at = std::uint64_t{3} << classes;
+    ASSERT_TRUE(tags.EnsureRange(at, 1).ok());
+    ASSERT_TRUE(tags.EnsureRange(at, longer).ok());
+    tags.MarkLive(at, longer);
+    EXPECT_TRUE(tags.Check(at, longer).ok());
+    EXPECT_EQ(tags.Check(at, 1).error(), Error::kMismatch);
+    EXPECT_EQ(tags.CheckRetired(at, 1).error(), Error::kBusy);
+    EXPECT_TRUE(tags.Retire(at, longer, Tag::Retired(longer)).ok());
+    EXPECT_EQ(tags.CheckRetired(at, 1).error(), Error::kMismatch);
+    EXPECT_EQ(tags.Check(at, 1).error(), Error::kDoubleFree);
+    EXPECT_TRUE(tags.EndRetired(at, longer, Tag::Released()).ok());
+    tags.MarkLive(at, 1);
+    EXPECT_TRUE(tags.Check(at, 1).ok());
+    EXPECT_EQ(tags.Check(at, longer).error(), Error::kMismatch);
+    EXPECT_TRUE(tags.Retire(at, 1, Tag::Released()).ok());
+    EXPECT_EQ(tags.Check(at, longer).error(), Error::kDoubleFree);
+    EXPECT_EQ(tags.CheckRetired(at, 1).error(), Error::kDoubleFree);
+  }
+}
+
+TEST(LiveTags, ListsShortAndLongRangesInOrder) {
+  LiveTags<> tags;
+  ASSERT_TRUE(tags.Init(36, 6).ok());
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> live = {
+      {0, 64},      {70, 2}, {128, 1}, {192, 33}, {1u << 20, 1u << 20},
+      {1u << 25, 5}};
+  for (const auto& [first, pages] : live) {
+    ASSERT_TRUE(tags.EnsureRange(first, pages).ok());
+    tags.MarkLive(first, pages);
+  }
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> seen;
+  tags.ForEachLive(
+      [&](std::uint64_t page, std::uint64_t n) { seen.emplace_back(page, n); });
+  EXPECT_EQ(seen, live);
 }
 
 }  // namespace

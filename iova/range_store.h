@@ -9,7 +9,9 @@
 //
 // Pages are numbered absolutely (address >> page shift), so that alignment is
 // alignment of the address. A store is single-threaded: its owner locks it.
-// The cost of each call is at most logarithmic in the window, whatever is live.
+// The cost of each call is at most logarithmic in the window, whatever is live
+// and whatever is asked for. A refusal is about one request: it says nothing
+// about another limit or size, nor about the same one after a free.
 
 #include <concepts>
 #include <cstdint>
@@ -31,16 +33,22 @@ concept RangeStore = std::default_initializable<S> &&
   // Makes the pages [first, last] free. kOutOfRange outside the window,
   // kOverlap when one of them is free already, kNoMemory.
   { s.Insert(page, page) } -> std::same_as<Result<void>>;
-  // The first page of a free range that meets the request; it is free no
-  // more. kNoSpace, kNoMemory, kInvalidArgument (count 0): nothing changed.
+  // The first page of `count` + `padding` free pages that meet the request;
+  // they are free no more. kNoSpace, kNoMemory, kInvalidArgument (count 0, or
+  // more than the boundary admits): nothing changed.
   { s.Allocate(request) } -> std::same_as<Result<std::uint64_t>>;
-  // Takes back `count` pages from `first`: a range that Allocate returned.
-  // Needs no memory. kForeign outside the window or where nothing was handed
-  // out, kDoubleFree when a page of it is free: nothing changed.
+  // Takes back `count` pages from `first`: a range that Allocate returned, with
+  // its padding, or a piece of it. Needs no memory. kForeign outside the window
+  // or where nothing was handed out, kDoubleFree when a page of it is free:
+  // nothing changed.
   { s.Free(page, page) } -> std::same_as<Result<void>>;
+  // A hint that this page is freed next. Any page; may do nothing.
+  c.Prefetch(page);
   { c.free_pages() } -> std::same_as<std::uint64_t>;
   // Bytes of bookkeeping held now.
   { c.bytes() } -> std::same_as<std::uint64_t>;
+  // Calls fn(first page, pages) for each free block, in no particular order.
+  c.ForEachFree([](std::uint64_t, std::uint64_t) {});
   { c.CheckInvariants() } -> std::same_as<bool>;
 };
 

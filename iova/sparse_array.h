@@ -5,12 +5,13 @@
 #define DMAMAP_IOVA_SPARSE_ARRAY_H_
 
 // SparseArray: an array of small zero-initialised cells over up to 2^52
-// indexes, whose memory comes in leaves of 2^14 cells when first asked for and
-// stays until the end.
+// indexes, whose memory comes in leaves of 2^kLeafBits cells when first asked
+// for and stays until the end.
 //
-// A radix tree, 11 bits a node. Up to 36 bits, as in a 48-bit window of 4 KiB
-// pages, it has two levels of nodes and a look-up takes two loads and no loop;
-// above, as many levels as the size given to Init asks for.
+// A radix tree, kNodeBits bits a node. Up to kLeafBits + 2 * kNodeBits = 36
+// bits, as in a 48-bit window of 4 KiB pages, it has two levels of nodes and a
+// look-up takes two loads and no loop; above, as many levels as the size given
+// to Init asks for.
 //
 // Who writes what: Ensure has one caller at a time (the owner's lock); Find
 // may run at any time on any thread and is wait-free.
@@ -29,12 +30,10 @@
 
 namespace dmamap::inline v0 {
 
-template <class Cell, template <class> class Atom = std::atomic>
+template <class Cell, template <class> class Atom = std::atomic,
+          unsigned kLeafBits = 14, unsigned kNodeBits = 11>
 class SparseArray {
  public:
-  static constexpr unsigned kLeafBits = 14;
-  static constexpr unsigned kNodeBits = 11;
-
   SparseArray() = default;
   SparseArray(const SparseArray&) = delete;
   SparseArray& operator=(const SparseArray&) = delete;
@@ -106,10 +105,31 @@ class SparseArray {
   // Bytes held. Call it under the lock that serialises Ensure.
   std::uint64_t bytes() const { return bytes_; }
 
-  // Calls fn(index, cell) for the cells of all leaves, ascending.
-  template <class Fn>
-  void ForEach(Fn&& fn) const {
-    if (root_ != nullptr) Visit(root_, height_ - 1, 0, fn);
+  // The first cell from `index` on that has memory and for which want(cell) is
+  // true; `index` becomes its own. Null when there is none.
+  template <class Want>
+  Cell* FindFrom(std::uint64_t& index, Want&& want) const {
+    const unsigned bits = kLeafBits + height_ * kNodeBits;
+    while (root_ != nullptr && (index >> bits) == 0) {
+      unsigned level = height_ - 1;
+      void* child = Child(root_, index, level);
+      while (child != nullptr && level != 0) {
+        child = Child(static_cast<Node*>(child), index, --level);
+      }
+      if (child != nullptr) {
+        Leaf* leaf = static_cast<Leaf*>(child);
+        const std::uint64_t base = index >> kLeafBits << kLeafBits;
+        for (std::size_t c = index - base; c < kLeafCells; ++c) {
+          if (!want(leaf->cell[c])) continue;
+          index = base + c;
+          return &leaf->cell[c];
+        }
+      }
+      // On to the next leaf, or behind the missing node.
+      const unsigned span = kLeafBits + level * kNodeBits;
+      index = ((index >> span) + 1) << span;
+    }
+    return nullptr;
   }
 
  private:
@@ -181,23 +201,6 @@ class SparseArray {
       }
     }
     delete node;
-  }
-
-  template <class Fn>
-  void Visit(const Node* node, unsigned level, std::uint64_t base,
-             Fn& fn) const {
-    for (std::size_t i = 0; i < kNodeChildren; ++i) {
-      const std::uint64_t at =
-          base | (std::uint64_t{i} << (kLeafBits + level * kNodeBits));
-      void* child = Child(node, at, level);
-      if (child == nullptr) continue;
-      if (level != 0) {
-        Visit(static_cast<Node*>(child), level - 1, at, fn);
-        continue;
-      }
-      Leaf* leaf = static_cast<Leaf*>(child);
-      for (std::size_t c = 0; c < kLeafCells; ++c) fn(at | c, leaf->cell[c]);
-    }
   }
 
   Node* root_ = nullptr;

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -31,12 +32,30 @@ TEST(SparseArray, HoldsWhatWasEnsuredAndNothingElse) {
     if (bits > 14) {
       EXPECT_EQ(a.Find(0), nullptr);
     }
-    std::uint64_t seen = 0;
-    a.ForEach([&](std::uint64_t index, std::uint16_t& cell) {
-      if (cell == 42) seen = index;
-    });
-    EXPECT_EQ(seen, top);
+    const auto want = [](std::uint16_t cell) { return cell == 42; };
+    std::uint64_t at = 0;
+    EXPECT_EQ(a.FindFrom(at, want), a.Find(top));
+    EXPECT_EQ(at, top);
+    EXPECT_EQ(a.FindFrom(++at, want), nullptr);
   }
+}
+
+// Ascending, across leaves, nodes and gaps.
+TEST(SparseArray, FindFromVisitsInOrder) {
+  SparseArray<std::uint16_t, std::atomic, 4, 3> a;
+  ASSERT_TRUE(a.Init(20).ok());
+  const std::vector<std::uint64_t> indexes = {0,   1,    15,    16,     127,
+                                              128, 1023, 65536, 1048575};
+  for (std::uint64_t i : indexes) {
+    ASSERT_TRUE(a.Ensure(i, i).ok());
+    *a.Find(i) = 1;
+  }
+  std::vector<std::uint64_t> seen;
+  const auto set = [](std::uint16_t cell) { return cell != 0; };
+  for (std::uint64_t i = 0; a.FindFrom(i, set) != nullptr; ++i) {
+    seen.push_back(i);
+  }
+  EXPECT_EQ(seen, indexes);
 }
 
 TEST(SparseArray, EnsuresAllLeavesOfARange) {

@@ -26,7 +26,12 @@ struct StoreStep {
   unsigned align_order = 0;  //
   bool limited = false;      //
   std::uint64_t limit = 0;   // pages above the window's first
-  std::uint64_t pick = 0;    // which live range a free takes
+  std::uint64_t first = 0;   // likewise, the first usable page
+  unsigned boundary_order = PageRequest::kNoBoundary;
+  std::uint64_t padding = 0;  // pages
+  bool bottom_up = false;
+  unsigned piece_order = PageRequest::kWhole;  // free in such pieces
+  std::uint64_t pick = 0;                      // which live range a free takes
 };
 
 struct StoreWindow {
@@ -41,7 +46,11 @@ inline std::ostream& operator<<(std::ostream& out, const StoreStep& s) {
   if (!s.allocate) return out << "{free, pick " << s.pick << "}";
   out << "{allocate " << s.count << ", align " << s.align_order;
   if (s.limited) out << ", limit " << s.limit;
-  return out << "}";
+  if (s.first != 0) out << ", first " << s.first;
+  if (s.boundary_order < 64) out << ", boundary " << s.boundary_order;
+  if (s.padding != 0) out << ", padding " << s.padding;
+  if (s.piece_order < 64) out << ", pieces " << s.piece_order;
+  return out << (s.bottom_up ? ", bottom up}" : "}");
 }
 inline std::ostream& operator<<(std::ostream& out, const StoreWindow& w) {
   out << "{first " << w.first << ", pages " << w.pages << ", holes";
@@ -74,17 +83,33 @@ class PageMap {
     return static_cast<std::uint64_t>(
         std::count(free_.begin(), free_.end(), true));
   }
-  // The documented rule: an aligned free block of 2^max(align, ceil(log2
-  // count)) pages, the first `count` of which are at most `last`.
+  // The documented rule: 2^w free pages at a multiple of 2^w, w = max(align,
+  // ceil(log2(count + padding))), of which the first `count` lie from `first`
+  // to `last`. For a boundary that admits `count` at all, no more is asked.
   bool Fits(const PageRequest& request) const {
     std::uint64_t block = std::uint64_t{1} << request.align_order;
-    while (block < request.count) block *= 2;
+    while (block < request.count + request.padding) block *= 2;
     std::uint64_t at = (first_ + block - 1) / block * block;
     for (; at <= this->last(); at += block) {
       if (at + request.count - 1 > request.last) return false;
-      if (IsFree(at, block)) return true;
+      if (at >= request.first && IsFree(at, block)) return true;
     }
     return false;
+  }
+  // What is wrong with the answer to a request, or "".
+  std::string Mistake(const PageRequest& request, std::uint64_t got) const {
+    const std::uint64_t last = got + request.count - 1;
+    if (!IsFree(got, request.count + request.padding)) return "not free";
+    if (last > request.last) return "over the limit";
+    if (got < request.first) return "under the first page";
+    if (got % (std::uint64_t{1} << request.align_order) != 0) {
+      return "misaligned";
+    }
+    if (request.boundary_order < 64 &&
+        got >> request.boundary_order != last >> request.boundary_order) {
+      return "across a boundary";
+    }
+    return "";
   }
 
  private:
@@ -92,66 +117,118 @@ class PageMap {
   std::vector<bool> free_;
 };
 
+// A store beside the model; Run returns what differed first, or "".
+template <RangeStore Store>
+class StoreRun {
+ public:
+  explicit StoreRun(const StoreWindow& window)
+      : pages_(window.pages), model_(window) {}
+
+  std::string Run(const std::vector<StoreStep>& steps) {
+    if (!Init()) return "Init failed";
+    const std::uint64_t all = model_.free_pages();
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      std::string wrong =
+          steps[i].allocate ? Allocate(steps[i]) : Free(steps[i].pick);
+      if (wrong.empty() && store_.free_pages() != model_.free_pages()) {
+        wrong = "lost pages";
+      }
+      if (wrong.empty() && !store_.CheckInvariants()) wrong = "invariant";
+      if (!wrong.empty()) return wrong + " at step " + std::to_string(i);
+    }
+    while (!live_.empty()) {
+      if (!Free(0).empty()) return "last free failed";
+    }
+    return store_.free_pages() == all && store_.CheckInvariants()
+               ? ""
+               : "not whole again";
+  }
+
+ private:
+  struct Live {
+    std::uint64_t held;  // pages, with the padding
+    unsigned piece_order;
+  };
+
+  bool Init() {
+    if (!store_.Init(model_.first(), model_.last()).ok()) return false;
+    for (std::uint64_t p = model_.first(); p <= model_.last(); ++p) {
+      std::uint64_t end = p;
+      while (end <= model_.last() && model_.IsFree(end, 1)) ++end;
+      if (end == p) continue;
+      if (!store_.Insert(p, end - 1).ok()) return false;
+      p = end;
+    }
+    return true;
+  }
+
+  PageRequest Request(const StoreStep& step) const {
+    PageRequest request{.count = step.count,
+                        .align_order = step.align_order,
+                        .boundary_order = step.boundary_order,
+                        .padding = step.padding,
+                        .placement = step.bottom_up ? Placement::kBottomUp
+                                                    : Placement::kTopDown,
+                        .piece_order = step.piece_order};
+    if (step.limited) request.last = model_.first() + step.limit % pages_;
+    if (step.first != 0) request.first = model_.first() + step.first % pages_;
+    return request;
+  }
+  std::string Allocate(const StoreStep& step) {
+    const PageRequest request = Request(step);
+    const Result<std::uint64_t> got = store_.Allocate(request);
+    if (request.boundary_order < 64 &&
+        request.count > std::uint64_t{1} << request.boundary_order) {
+      return !got.ok() && got.error() == Error::kInvalidArgument
+                 ? ""
+                 : "impossible boundary accepted";
+    }
+    const bool fits = model_.Fits(request);
+    if (got.ok() != fits) return fits ? "refused" : "impossible";
+    if (!got.ok()) {
+      return got.error() == Error::kNoSpace ? "" : "wrong refusal";
+    }
+    const std::string mistake = model_.Mistake(request, *got);
+    if (!mistake.empty()) return mistake;
+    const std::uint64_t held = step.count + step.padding;
+    model_.Set(*got, held, false);
+    live_[*got] = {held, step.piece_order};
+    return "";
+  }
+  std::string Free(std::uint64_t pick) {
+    if (live_.empty()) return "";
+    auto range = live_.begin();
+    std::advance(range, static_cast<long>(pick % live_.size()));
+    const auto [first, live] = *range;
+    live_.erase(range);
+    std::uint64_t piece = live.held;
+    if (live.piece_order < 64) {
+      const std::uint64_t size = std::uint64_t{1} << live.piece_order;
+      if (first % size == 0 && live.held % size == 0) piece = size;
+    }
+    for (std::uint64_t at = 0; at < live.held; at += piece) {
+      store_.Prefetch(first + at);
+      if (!store_.Free(first + at, piece).ok()) return "free failed";
+      model_.Set(first + at, piece, true);
+    }
+    const Result<void> again = store_.Free(first, live.held);
+    return !again.ok() && again.error() == Error::kDoubleFree
+               ? ""
+               : "double free not found";
+  }
+
+  std::uint64_t pages_;
+  Store store_;
+  PageMap model_;
+  std::map<std::uint64_t, Live> live_;
+};
+
 // Runs the steps on a fresh Store; "" or what it did wrong first.
 template <RangeStore Store>
 std::string RunStoreModel(const StoreWindow& window,
                           const std::vector<StoreStep>& steps) {
-  Store store;
-  PageMap model(window);
-  if (!store.Init(model.first(), model.last()).ok()) return "Init failed";
-  for (std::uint64_t p = model.first(); p <= model.last(); ++p) {
-    std::uint64_t end = p;
-    while (end <= model.last() && model.IsFree(end, 1)) ++end;
-    if (end == p) continue;
-    if (!store.Insert(p, end - 1).ok()) return "Insert failed";
-    p = end;
-  }
-  std::map<std::uint64_t, std::uint64_t> live;
-  const std::uint64_t all = model.free_pages();
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const StoreStep& step = steps[i];
-    const std::string at = " at step " + std::to_string(i);
-    if (step.allocate) {
-      PageRequest request{.count = step.count, .align_order = step.align_order};
-      if (step.limited) {
-        request.last = model.first() + step.limit % window.pages;
-      }
-      const bool fits = model.Fits(request);
-      const Result<std::uint64_t> got = store.Allocate(request);
-      if (got.ok() != fits) return fits ? "refused" + at : "impossible" + at;
-      if (!got.ok()) {
-        if (got.error() != Error::kNoSpace) return "wrong refusal" + at;
-        continue;
-      }
-      if (!model.IsFree(*got, step.count)) return "not free" + at;
-      if (*got + step.count - 1 > request.last) return "over the limit" + at;
-      if ((*got & ((std::uint64_t{1} << step.align_order) - 1)) != 0) {
-        return "misaligned" + at;
-      }
-      model.Set(*got, step.count, false);
-      live[*got] = step.count;
-    } else if (!live.empty()) {
-      auto range = live.begin();
-      std::advance(range, static_cast<long>(step.pick % live.size()));
-      const auto [first, count] = *range;
-      if (!store.Free(first, count).ok()) return "free failed" + at;
-      model.Set(first, count, true);
-      live.erase(range);
-      const Result<void> again = store.Free(first, count);
-      if (again.ok() || again.error() != Error::kDoubleFree) {
-        return "double free not found" + at;
-      }
-    }
-    if (store.free_pages() != model.free_pages()) return "lost pages" + at;
-    if (!store.CheckInvariants()) return "invariant broken" + at;
-  }
-  for (const auto& [first, count] : live) {
-    if (!store.Free(first, count).ok()) return "last free failed";
-  }
-  if (store.free_pages() != all || !store.CheckInvariants()) {
-    return "not whole again";
-  }
-  return "";
+  StoreRun<Store> run(window);
+  return run.Run(steps);
 }
 
 }  // namespace dmamap::inline v0
