@@ -5,6 +5,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <ostream>
@@ -83,6 +84,11 @@ void RunRow(benchmark::State& state, const Row& row, Report& report,
   }
 }
 
+int RepetitionsOf(const Row& row, const EngineOptions& options) {
+  return row.repetitions == 0 ? options.repetitions
+                              : std::min(row.repetitions, options.repetitions);
+}
+
 void InitializeLibrary(const EngineOptions& options) {
   // Static: the library keeps a pointer to the program's name.
   static std::vector<std::string> arguments = {
@@ -118,15 +124,18 @@ nlohmann::ordered_json ToJson(const Verdict& v) {
 std::string RunAll(Report& report, const EngineOptions& options,
                    std::ostream& progress) {
   InitializeLibrary(options);
-  const std::size_t runs =
-      report.rows().size() * static_cast<std::size_t>(options.repetitions);
+  std::size_t runs = 0;
+  for (const Row& row : report.rows()) {
+    runs += static_cast<std::size_t>(RepetitionsOf(row, options));
+  }
   Progress line(progress, runs);
   for (const Row& row : report.rows()) {
     benchmark::RegisterBenchmark(
         row.Name().c_str(),
         [&](benchmark::State& state) { RunRow(state, row, report, line); })
         ->UseManualTime()
-        ->Iterations(1);
+        ->Iterations(1)
+        ->Repetitions(RepetitionsOf(row, options));
   }
   std::ostringstream text;
   Reporter reporter;

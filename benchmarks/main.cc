@@ -10,7 +10,6 @@
 #include <iostream>
 #include <limits>
 #include <memory>
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,10 +18,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "benchmarks/engine.h"
+#include "benchmarks/iova_rows.h"
 #include "benchmarks/machine.h"
 #include "benchmarks/op_timer.h"
 #include "benchmarks/options.h"
 #include "benchmarks/report.h"
+#include "benchmarks/row_filter.h"
 #include "benchmarks/rows.h"
 #include "benchmarks/trace_reader.h"
 
@@ -58,24 +59,13 @@ absl::Status AddRows(const Options& options, const std::string& program,
                      return a->content.index() < b->content.index();
                    });
   for (const auto& trace : traces) AddTraceRows(report, trace, events);
-  if (options.trace.empty()) AddE100Rows(report, options.frames);
-  return absl::OkStatus();
-}
-
-absl::Status FilterRows(const std::string& filter, Report& report) {
-  if (filter.empty()) return absl::OkStatus();
-  try {
-    const std::regex pattern(filter);
-    report.Filter([&](const std::string& name) {
-      return std::regex_search(name, pattern);
-    });
-  } catch (const std::regex_error& error) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bad --filter: ", error.what()));
+  if (options.trace.empty()) {
+    AddIovaWorkloadRows(report, {.repetitions = options.repetitions,
+                                 .quick = options.quick,
+                                 .ageing_ops = options.ageing_ops});
+    AddE100Rows(report, options.frames);
   }
-  if (!report.rows().empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("no row matches --filter=", filter));
+  return absl::OkStatus();
 }
 
 void PrintHeading(const Options& options) {
@@ -106,9 +96,15 @@ absl::Status WriteJson(const std::string& path, const std::string& text,
 }
 
 absl::Status Run(const Options& options, const std::string& program) {
+  const absl::StatusOr<RowFilter> filter = RowFilter::Parse(options.filter);
+  if (!filter.ok()) return filter.status();
   Report report;
   if (absl::Status s = AddRows(options, program, report); !s.ok()) return s;
-  if (absl::Status s = FilterRows(options.filter, report); !s.ok()) return s;
+  report.Filter([&](const std::string& name) { return filter->Matches(name); });
+  if (report.rows().empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("no row matches --filter=", options.filter));
+  }
   std::ofstream json_file;
   if (absl::Status s = OpenJson(options.json, json_file); !s.ok()) return s;
   const std::string json = RunAll(

@@ -3,6 +3,8 @@
 
 #include "benchmarks/options.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -14,17 +16,19 @@
 #include "absl/flags/reflection.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 
 ABSL_FLAG(std::string, json, "",
           "FILE: write the results in Google Benchmark's JSON format, with a "
           "list of verdicts");
 ABSL_FLAG(std::string, filter, "",
-          "REGEX: only rows whose name, <part>/<workload>/<implementation>, "
+          "REGEX (POSIX extended): only rows whose name, "
+          "<part>/<workload>/<implementation>, "
           "matches it somewhere");
 ABSL_FLAG(bool, quick, false,
           "a smoke run: one repetition, the first 20000 events of each trace, "
-          "50000 frames");
+          "50000 frames, short IOVA workloads");
 ABSL_FLAG(std::string, trace, "",
           "FILE: replay this trace (.csv, plain or zstd; its kind is told by "
           "its header line) in place of the recorded ones");
@@ -33,18 +37,30 @@ ABSL_FLAG(std::string, traces, "",
 ABSL_FLAG(int, repetitions, 0, "N: runs of each row (default 11)");
 ABSL_FLAG(std::uint64_t, frames, 0,
           "N: frames through the e100 ring (default 1000000)");
+ABSL_FLAG(std::uint64_t, ageing_ops, 0,
+          "N: allocations and frees of iova/ageing (default 100000000)");
 
 namespace dmamap::bench {
 namespace {
 
-constexpr const char* kFlags[] = {"json",   "filter",      "quick", "trace",
-                                  "traces", "repetitions", "frames"};
+constexpr const char* kFlags[] = {"json",   "filter",    "quick",
+                                  "trace",  "traces",    "repetitions",
+                                  "frames", "ageing_ops"};
 
 // `bazel run` changes the folder; the user meant the one he called it in.
 std::string FromUsersFolder(const std::string& path) {
   const char* const folder = std::getenv("BUILD_WORKING_DIRECTORY");
   if (path.empty() || folder == nullptr) return path;
   return (std::filesystem::path(folder) / path).string();
+}
+
+// "--ageing-ops=1" may also be written "--ageing_ops=1", as the library wants.
+std::string& WithUnderscores(std::string& argument) {
+  if (argument.size() < 2 || argument.compare(0, 2, "--") != 0) return argument;
+  const auto end = argument.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                          argument.find('='), argument.size()));
+  std::replace(argument.begin() + 2, end, '-', '_');
+  return argument;
 }
 
 bool WantsHelp(int argc, char** argv) {
@@ -61,7 +77,12 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   Options options;
   options.help = WantsHelp(argc, argv);
   if (options.help) return options;
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  std::vector<std::string> arguments(argv, argv + argc);
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) {
+    pointers.push_back(WithUnderscores(argument).data());
+  }
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, pointers.data());
   if (rest.size() > 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("unexpected argument: ", rest[1]));
@@ -75,6 +96,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
     options.repetitions = 1;
     options.frames = 50'000;
     options.events = 20'000;
+    options.ageing_ops = 1'000'000;
   }
   const int repetitions = absl::GetFlag(FLAGS_repetitions);
   if (repetitions < 0 || repetitions > 1000) {
@@ -83,6 +105,8 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   if (repetitions != 0) options.repetitions = repetitions;
   const std::uint64_t frames = absl::GetFlag(FLAGS_frames);
   if (frames != 0) options.frames = frames;
+  const std::uint64_t ageing_ops = absl::GetFlag(FLAGS_ageing_ops);
+  if (ageing_ops != 0) options.ageing_ops = ageing_ops;
   return options;
 }
 
@@ -92,7 +116,8 @@ std::string HelpText() {
       "prints what it cost.\n\n";
   for (const char* name : kFlags) {
     const absl::CommandLineFlag* const flag = absl::FindCommandLineFlag(name);
-    absl::StrAppend(&text, "  --", name, "\n      ", flag->Help(), "\n");
+    absl::StrAppend(&text, "  --", absl::StrReplaceAll(name, {{"_", "-"}}),
+                    "\n      ", flag->Help(), "\n");
   }
   absl::StrAppend(&text,
                   "\nExit status: 0, or 1 for bad input, bad options or a "

@@ -30,14 +30,11 @@
 // the domain does. The driver's calls alone are timed, each by itself.
 
 #include <algorithm>
-#include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -45,55 +42,15 @@
 #include "benchmarks/byte_check.h"
 #include "benchmarks/dma_trace.h"
 #include "benchmarks/lanes.h"
-#include "benchmarks/op_timer.h"
+#include "benchmarks/played_device.h"
+#include "benchmarks/replay_domain.h"
 #include "dma/address.h"
 #include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "domain/options.h"
-#include "testing/device_port.h"
 
 namespace dmamap::bench {
-
-// What the replay asks of a domain; a peer joins by meeting this. The device's
-// half are Read and Write (DevicePort).
-template <class D>
-concept ReplayDomain = std::default_initializable<D> && DevicePort<D> &&
-    requires(D& d, PhysAddr buffer, std::uint64_t n, Direction direction,
-             const Mapping& mapping, std::span<const ScatterEntry> entries,
-             std::span<Mapping> out, std::span<const Mapping> mappings,
-             const CoherentBlock& block) {
-  // Room for mappings and blocks of this many bytes at once, in whole pages.
-  { d.Init(/*stream_bytes=*/n, /*coherent_bytes=*/n) } -> std::same_as<bool>;
-  { d.Map(buffer, n, direction) } -> std::same_as<Result<Mapping>>;
-  { d.Unmap(mapping) } -> std::same_as<Result<void>>;
-  { d.SyncForCpu(mapping, n, n) } -> std::same_as<Result<void>>;
-  { d.SyncForDevice(mapping, n, n) } -> std::same_as<Result<void>>;
-  // One mapping for each entry, or none at all.
-  { d.MapList(entries, direction, out) } -> std::same_as<Result<void>>;
-  { d.UnmapList(mappings) } -> std::same_as<Result<void>>;
-  { d.AllocateCoherent(n) } -> std::same_as<Result<CoherentBlock>>;
-  { d.FreeCoherent(block) } -> std::same_as<Result<void>>;
-  // Bytes copied between buffers and what the device sees, so far.
-  { d.BytesCopied() } -> std::same_as<std::uint64_t>;
-  // Mappings and entries of lists that are live now.
-  { d.LiveMappings() } -> std::same_as<std::uint64_t>;
-  { d.CheckInvariants() } -> std::same_as<bool>;
-};
-
-struct DmaReplay {
-  OpTimer timer;                      // kinds: DmaEvent::Op
-  std::uint64_t failures = 0;         // calls of the driver that were refused
-  std::uint64_t device_failures = 0;  // accesses refused that are allowed
-  std::uint64_t allowed = 0;          // accesses allowed that must be refused
-  std::uint64_t wrong_bytes = 0;      // on either side
-  std::uint64_t foreign_bytes = 0;    // shown to the device beside a buffer
-  std::uint64_t checked_bytes = 0;
-  std::uint64_t copied_bytes = 0;
-  std::uint64_t live_at_end = 0;  // mappings and entries of lists
-  std::string first_failure;
-  bool sound = true;  // Init, CheckInvariants and the count of live mappings
-};
 
 namespace internal {
 
@@ -129,6 +86,10 @@ class DmaReplayer {
     std::unique_ptr<CheckedBuffer> buffer;  // null: not mapped
   };
   using List = std::vector<Mapped>;  // empty: not mapped
+  struct Block {
+    CoherentBlock block;
+    std::vector<std::byte> holds;
+  };
 
   void RunTurn(const Turn& turn) {
     for (std::size_t at = turn.first; at < turn.end;) {
@@ -189,12 +150,12 @@ class DmaReplayer {
     });
     if (!mapping.ok()) return PutBuffer(mapped);
     mapped.mapping = *mapping;
-    DeviceAfterMap(mapped);
+    device_.AfterMap(mapped.mapping, *mapped.buffer);
   }
 
   void Unmap(const DmaEvent& event, Mapped& mapped) {
     if (mapped.buffer == nullptr) return;  // its map failed
-    DeviceBeforeUnmap(mapped);
+    device_.BeforeUnmap(mapped.mapping, *mapped.buffer);
     const auto result =
         Timed(event, [&] { return domain_.Unmap(mapped.mapping); });
     if (result.ok()) AfterUnmap(mapped);
@@ -206,7 +167,7 @@ class DmaReplayer {
     const std::size_t offset = event.offset;
     const std::size_t size = event.size;
     const bool writes = DeviceWrites(event.direction);
-    if (writes) DeviceWrite(mapped, offset, size);
+    if (writes) device_.WritePart(mapped.mapping, *mapped.buffer, offset, size);
     const auto result = Timed(event, [&] {
       return domain_.SyncForCpu(mapped.mapping, offset, size);
     });
@@ -221,7 +182,9 @@ class DmaReplayer {
       return domain_.SyncForDevice(mapped.mapping, event.offset, event.size);
     });
     if (result.ok()) mapped.buffer->ToDevice(event.offset, event.size);
-    if (DeviceReads(event.direction)) DeviceReadAll(mapped);
+    if (DeviceReads(event.direction)) {
+      device_.ReadAll(mapped.mapping, *mapped.buffer);
+    }
   }
 
   // --- Scatter lists.
@@ -240,7 +203,7 @@ class DmaReplayer {
     if (!result.ok()) return PutList(list);
     for (std::size_t i = 0; i < list.size(); ++i) {
       list[i].mapping = handles_[i];
-      DeviceAfterMap(list[i]);
+      device_.AfterMap(list[i].mapping, *list[i].buffer);
     }
   }
 
@@ -248,7 +211,7 @@ class DmaReplayer {
     if (list.empty()) return;  // its map failed
     handles_.clear();
     for (Mapped& mapped : list) {
-      DeviceBeforeUnmap(mapped);
+      device_.BeforeUnmap(mapped.mapping, *mapped.buffer);
       handles_.push_back(mapped.mapping);
     }
     const auto result =
@@ -261,111 +224,37 @@ class DmaReplayer {
 
   // --- Coherent memory.
 
-  void Allocate(const DmaEvent& event, std::optional<CoherentBlock>& slot) {
+  void Allocate(const DmaEvent& event, std::optional<Block>& slot) {
     const Result<CoherentBlock> block =
         Timed(event, [&] { return domain_.AllocateCoherent(event.size); });
     slot.reset();
-    if (!block.ok()) return;
-    slot = *block;
-    const std::span<std::byte> cpu(block->cpu, block->size);
-    Expect(cpu, std::vector<std::byte>(cpu.size()));
-    pattern_.Fill(cpu);
-    Expect(DeviceRead(block->iova, cpu.size()), cpu);
-    device_bytes_.resize(cpu.size());
-    pattern_.Fill(device_bytes_);
-    DeviceWriteAt(block->iova, device_bytes_);
-    Expect(cpu, device_bytes_);
+    if (block.ok()) slot = Block{*block, device_.UseBlock(*block)};
   }
 
-  void Free(const DmaEvent& event, std::optional<CoherentBlock>& slot) {
+  void Free(const DmaEvent& event, std::optional<Block>& slot) {
     if (!slot) return;  // its allocation failed
+    CheckBlock(*slot);
     const auto result =
-        Timed(event, [&] { return domain_.FreeCoherent(*slot); });
-    if (result.ok()) ExpectRefused(slot->iova, Permission::kRead);
+        Timed(event, [&] { return domain_.FreeCoherent(slot->block); });
+    if (result.ok()) {
+      device_.ExpectRefused(slot->block.iova, Permission::kRead);
+    }
     slot.reset();
   }
 
-  // --- The device's half.
-
-  void DeviceAfterMap(Mapped& mapped) {
-    const Mapping& m = mapped.mapping;
-    if (DeviceReads(m.direction)) {
-      DeviceReadAll(mapped);
-    } else {
-      ExpectRefused(m.iova, Permission::kRead);
-    }
-    if (!DeviceWrites(m.direction)) ExpectRefused(m.iova, Permission::kWrite);
-    const Iova behind = m.iova + m.size;
-    if ((m.iova.value() & (kTracePage - 1)) != 0) ExpectHidden(m.iova - 1);
-    if ((behind.value() & (kTracePage - 1)) != 0) ExpectHidden(behind);
-  }
-
-  void DeviceBeforeUnmap(Mapped& mapped) {
-    if (!DeviceWrites(mapped.mapping.direction)) return;
-    const std::size_t size = mapped.buffer->data().size();
-    const bool is_short = ++device_frames_ % 4 == 0;
-    DeviceWrite(mapped, 0, is_short ? 1 + device_frames_ % size : size);
-  }
+  // --- Bookkeeping.
 
   void AfterUnmap(Mapped& mapped) {
     if (DeviceWrites(mapped.mapping.direction)) {
       mapped.buffer->ToHost(0, mapped.buffer->data().size());
     }
     CheckHost(mapped);
-    ExpectRefused(mapped.mapping.iova, Permission::kRead);
-    ExpectRefused(mapped.mapping.iova, Permission::kWrite);
+    device_.AfterUnmap(mapped.mapping);
+  }
+  void CheckBlock(const Block& block) {
+    device_.Expect({block.block.cpu, block.holds.size()}, block.holds);
   }
 
-  void DeviceReadAll(Mapped& mapped) {
-    const std::span<const std::byte> expected = mapped.buffer->device();
-    Expect(DeviceRead(mapped.mapping.iova, expected.size()), expected);
-  }
-
-  void DeviceWrite(Mapped& mapped, std::size_t offset, std::size_t size) {
-    device_bytes_.resize(size);
-    pattern_.Fill(device_bytes_);
-    if (DeviceWriteAt(mapped.mapping.iova + offset, device_bytes_)) {
-      mapped.buffer->DeviceWrote(offset, device_bytes_);
-    }
-  }
-
-  std::span<const std::byte> DeviceRead(Iova at, std::size_t size) {
-    device_bytes_.resize(size);
-    if (!domain_.Read(at, device_bytes_.data(), size).ok()) {
-      ++replay_.device_failures;
-      // Nothing of an earlier access may pass for what was read now.
-      std::fill(device_bytes_.begin(), device_bytes_.end(), std::byte{0});
-    }
-    return device_bytes_;
-  }
-
-  bool DeviceWriteAt(Iova at, std::span<const std::byte> bytes) {
-    if (domain_.Write(at, bytes.data(), bytes.size()).ok()) return true;
-    ++replay_.device_failures;
-    return false;
-  }
-
-  void ExpectRefused(Iova at, Permission access) {
-    const Transfer probe = access == Permission::kRead
-                               ? domain_.Read(at, probe_.data(), 1)
-                               : domain_.Write(at, probe_.data(), 1);
-    if (probe.ok()) ++replay_.allowed;
-  }
-
-  // A byte on a page of a mapping, beside it: refused, or zero.
-  void ExpectHidden(Iova at) {
-    if (domain_.Read(at, probe_.data(), 1).ok() && probe_[0] != std::byte{0}) {
-      ++replay_.foreign_bytes;
-    }
-  }
-
-  // --- Bookkeeping.
-
-  void Expect(std::span<const std::byte> got,
-              std::span<const std::byte> expected) {
-    replay_.wrong_bytes += CountWrong(got, expected);
-    replay_.checked_bytes += got.size();
-  }
   void CheckHost(Mapped& mapped) {
     replay_.wrong_bytes += mapped.buffer->CountWrongInHost();
     replay_.checked_bytes +=
@@ -386,7 +275,14 @@ class DmaReplayer {
 
   void Finish() {
     std::uint64_t live = 0;
-    for (const Mapped& mapped : mappings_) live += mapped.buffer ? 1 : 0;
+    for (Mapped& mapped : mappings_) {
+      if (mapped.buffer == nullptr) continue;
+      CheckHost(mapped);
+      ++live;
+    }
+    for (const std::optional<Block>& block : blocks_) {
+      if (block) CheckBlock(*block);
+    }
     for (const List& list : lists_) live += list.size();
     replay_.live_at_end = live;
     replay_.copied_bytes = domain_.BytesCopied();
@@ -400,17 +296,15 @@ class DmaReplayer {
   std::size_t lanes_;
   // Buffers before the domain: it must not outlive what it may copy to.
   CheckedBuffers buffers_;
-  std::vector<Mapped> mappings_;                      // by slot
-  std::vector<List> lists_;                           // by slot
-  std::vector<std::optional<CoherentBlock>> blocks_;  // by slot
+  std::vector<Mapped> mappings_;              // by slot
+  std::vector<List> lists_;                   // by slot
+  std::vector<std::optional<Block>> blocks_;  // by slot
   D domain_;
   Pattern pattern_;
-  std::vector<std::byte> device_bytes_;  // inside the device
-  std::array<std::byte, 8> probe_ = {};
-  std::uint64_t device_frames_ = 0;    // written before an unmap
+  DmaReplay replay_;
+  PlayedDevice<D> device_{domain_, pattern_, replay_};
   std::vector<ScatterEntry> entries_;  // arguments of the list calls
   std::vector<Mapping> handles_;
-  DmaReplay replay_;
 };
 
 }  // namespace internal

@@ -301,6 +301,38 @@ TEST(ReplayDmaControl, CoherentMemoryIsNotZero) {
   EXPECT_EQ(Replay<DirtyCoherent>().wrong_bytes, 1u);
 }
 
+// Writes to memory that is not its own any more, or not yet.
+class Scribbles : public Recording {
+ public:
+  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size,
+                      Direction direction) {
+    if (last_ != nullptr) *last_ ^= std::byte{1};
+    last_ = PointerTo(buffer);
+    return Recording::Map(buffer, size, direction);
+  }
+  Result<CoherentBlock> AllocateCoherent(std::uint64_t size) {
+    if (block_ != nullptr) block_[size / 2] ^= std::byte{1};
+    Result<CoherentBlock> block = Recording::AllocateCoherent(size);
+    if (block.ok()) block_ = block->cpu;
+    return block;
+  }
+
+ private:
+  std::byte* last_ = nullptr;
+  std::byte* block_ = nullptr;
+};
+
+TEST(ReplayDmaControl, WhatIsLiveAtTheEndIsCheckedToo) {
+  EXPECT_EQ(
+      Replay<Scribbles>("0,0,M,1000,100,1,0\n0,0,M,2000,100,1,0\n").wrong_bytes,
+      1u);
+  EXPECT_EQ(Replay<Scribbles>("0,0,A,,100,,\n0,0,A,,100,,\n").wrong_bytes, 1u);
+  EXPECT_EQ(Replay<Scribbles>("0,0,A,,100,,\n0,0,A,,100,,\n"
+                              "1,0,F,,100,,\n1,0,F,,100,,\n")
+                .wrong_bytes,
+            1u);
+}
+
 class DeviceIsRefused : public DmamapDomain {
  public:
   Transfer Write(Iova at, const void* from, std::size_t n) {

@@ -154,7 +154,7 @@ TEST(ReplayIotlbRows, RecordedTracesHold) {
     Report report;
     AddTraceRows(report,
                  std::make_shared<const Trace>(Trace{"x", std::move(content)}),
-                 /*events=*/50'000);
+                 /*events=*/20'000);
     ASSERT_FALSE(report.rows().empty());
     for (const Row& row : report.rows()) report.Record(row.Name(), row.run());
     EXPECT_TRUE(report.Failures().empty()) << report.Failures()[0];

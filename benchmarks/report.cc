@@ -52,7 +52,8 @@ std::string NumberText(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) {
     return absl::StrFormat("%.0f", value);
   }
-  return absl::StrFormat(std::abs(value) < 10 ? "%.2f" : "%.1f", value);
+  return std::abs(value) < 10 ? absl::StrFormat("%.2f", value)
+                              : absl::StrFormat("%.1f", value);
 }
 
 std::string OptionalText(const std::optional<double>& value) {
@@ -151,7 +152,9 @@ std::optional<Verdict> Report::Judge(const Bound& bound) const {
   const Outcomes* const peer = Find(bound.peer);
   if (peer == nullptr) return std::nullopt;
   v.peer = MedianOf(*peer, bound.figure);
-  const std::string who = ImplementationOf(bound.peer);
+  // Two workloads of one implementation are told apart by their names.
+  const bool same = ImplementationOf(bound.peer) == ImplementationOf(bound.row);
+  const std::string who = same ? bound.peer : ImplementationOf(bound.peer);
   if (bound.rule == Bound::Rule::kTimesFaster) {
     v.ratio = *v.peer / v.ours;
     v.must = absl::StrCat("at least ", value, " times faster than ", who);

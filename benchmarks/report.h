@@ -62,6 +62,7 @@ struct Row {
   std::string operation;       // what cpu_ns is for: "one lookup"
   std::function<Outcome()> run;
   std::vector<std::string> notes;  // printed below the part's table
+  int repetitions = 0;             // at most; 0: as many as all rows
 
   std::string Name() const {
     return part + "/" + workload + "/" + implementation;

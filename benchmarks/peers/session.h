@@ -19,7 +19,8 @@
 // Two kinds of workload, each a class (a "body") that a session drives:
 //
 //   BatchBody    threads(), SetUp(tid), Run(tid, n): n operations,
-//                TearDown(tid). Gives ns/op, the mean over the threads.
+//                TearDown(tid). Gives ns/op: the mean over the threads, and
+//                the slowest one.
 //   LatencyBody  SetUp(), Step(recorder): some operations, of which
 //                recorder.Time() times single ones; TearDown(). Gives mean and
 //                percentiles of each series in ns, clock reads included, and
@@ -158,6 +159,9 @@ class BatchSession final : public Session {
         {"ns_per_op", "ns",
          ns / static_cast<double>(steps_) / body_->operations_per_step()});
     if constexpr (HasMetrics<Body>) body_->AddMetrics(repetition.metrics);
+    repetition.metrics.push_back({"slowest_thread", "ns",
+                                  slowest_ / static_cast<double>(steps_) /
+                                      body_->operations_per_step()});
     repetition.failures = body_->failures();
     return repetition;
   }
@@ -202,7 +206,11 @@ class BatchSession final : public Session {
       reading.preempted = Preemptions() != preemptions;
     });
     double sum = 0;
-    for (const BatchReading& reading : readings_) sum += reading.cpu_ns;
+    slowest_ = 0;
+    for (const BatchReading& reading : readings_) {
+      sum += reading.cpu_ns;
+      slowest_ = std::max(slowest_, reading.cpu_ns);
+    }
     clean = Undisturbed(readings_);
     return sum / static_cast<double>(readings_.size());
   }
@@ -212,6 +220,7 @@ class BatchSession final : public Session {
   ThreadTeam team_;
   std::vector<BatchReading> readings_;
   std::uint64_t steps_ = 64;
+  double slowest_ = 0;  // of the threads of the last repetition
 };
 
 // --- Single operations -------------------------------------------------------
