@@ -448,28 +448,32 @@ struct LosesAFree : Faithful {
 
 template <class Allocator>
 std::string FirstDifference() {
-  std::mt19937_64 random(20260102);
+  std::mt19937_64 generator(20260102);
+  // One call a statement, so that every compiler draws the same numbers.
+  const auto below = [&](std::uint64_t n) { return generator() % n; };
   for (int run = 0; run < 60; ++run) {
-    const StoreWindow window{.first = random() % 5000,
-                             .pages = 1 + random() % 300,
-                             .holes = {random()}};
+    StoreWindow window;
+    window.first = below(5000);
+    window.pages = 1 + below(300);
+    window.holes = {generator()};
+    const std::uint64_t bytes = window.pages << kShift;
     std::vector<Step> steps(80);
     for (Step& s : steps) {
       constexpr Do kAll[] = {Do::kAllocate,      Do::kAllocate,  Do::kAllocate,
                              Do::kFree,          Do::kFree,      Do::kFreeAgain,
                              Do::kFreeWrongSize, Do::kSwitchSlot};
-      s.what = kAll[random() % std::size(kAll)];
-      s.pages = 1 + random() % (random() % 4 == 0 ? 40 : 3);
-      s.align_order =
-          random() % 4 == 0 ? static_cast<unsigned>(random() % 6) : 0;
-      s.limited = random() % 2 == 0;
-      s.first = random() % 4 == 0 ? random() % (window.pages << kShift) : 0;
-      s.boundary_order =
-          random() % 4 == 0 ? 12 + static_cast<unsigned>(random() % 7) : 0;
-      s.bottom_up = random() % 2 == 0;
-      s.preferred =
-          random() % 4 == 0 ? 1 + random() % (window.pages << kShift) : 0;
-      s.number = random() % (window.pages << kShift);
+      s.what = kAll[below(std::size(kAll))];
+      const std::uint64_t most = below(4) == 0 ? 40 : 3;
+      s.pages = 1 + below(most);
+      if (below(4) == 0) s.align_order = static_cast<unsigned>(below(6));
+      s.limited = below(2) == 0;
+      if (below(4) == 0) s.first = below(bytes);
+      if (below(4) == 0) {
+        s.boundary_order = 12 + static_cast<unsigned>(below(7));
+      }
+      s.bottom_up = below(2) == 0;
+      if (below(4) == 0) s.preferred = 1 + below(bytes);
+      s.number = below(bytes);
     }
     const std::string what = RunModel<Allocator>(window, steps);
     if (!what.empty()) return what;

@@ -24,9 +24,9 @@
 // pages crosses no multiple of 2^b, b >= ceil(log2 n).
 //
 // The range freed last is kept apart, whole and unmerged, for a request of that
-// length, until the next free or until nothing else serves: to free and
-// allocate one size in turn would otherwise merge a block of up to the whole
-// window each time, and split it again. It counts as free everywhere.
+// length if it is a power of two, until the next free or until nothing else
+// serves: to free and allocate one size in turn would otherwise merge a block
+// of up to the whole window each time, and split it again. It counts as free.
 //
 // Cost: one walk, at most nine steps, and one more for each order that has a
 // free block, then one bit for each split or merge; independent of how many
@@ -272,6 +272,8 @@ class BuddyStore {
   bool RecentSuits(const PageRequest& request, const BlockPlaces& p) const {
     const std::uint64_t at = recent_.first;
     if (request.count + request.padding != recent_.count) return false;
+    // A whole block, or it would serve where the rule at the top says no.
+    if (recent_.count != std::uint64_t{1} << p.want) return false;
     if (request.piece_order != PageRequest::kWhole) return false;
     if (at < p.low || at > p.high || at >> p.want << p.want != at) return false;
     return request.placement == Placement::kTopDown ? p.high - at <= at - p.low
