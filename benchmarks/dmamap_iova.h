@@ -94,8 +94,8 @@ class DmamapIova {
   static std::uint64_t PageOf(const Result<Iova>& first) {
     return first.ok() ? first->value() >> kIovaPageShift : 0;
   }
-  std::uint64_t AllocateConstrained(std::uint64_t pages,
-                                    std::uint64_t last_page) {
+  [[gnu::noinline]] std::uint64_t AllocateConstrained(std::uint64_t pages,
+                                                      std::uint64_t last_page) {
     return PageOf(allocator_.Allocate(
         pages, {.limit = LastByteOf(last_page), .align_to = AlignTo::kSize}));
   }

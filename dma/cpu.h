@@ -117,6 +117,50 @@ class [[nodiscard]] SlotGuard {
   std::size_t slot_;
 };
 
+// A policy whose Release does nothing may have Current() besides: what Acquire
+// would return, or any number that is not below slots() where Acquire has work
+// to do first. A fast path looks there and leaves the rest to its slow path.
+template <class C>
+concept PeekedCpuLocal = CpuLocal<C> && requires(C& cpu) {
+  { cpu.Current() } -> std::same_as<std::size_t>;
+};
+
+// The caller's slot for a scope that is mostly a fast path.
+template <CpuLocal C>
+class [[nodiscard]] FastSlot {
+ public:
+  explicit FastSlot(C& cpu) : cpu_(cpu), slot_(First(cpu)) {}
+  ~FastSlot() {
+    if constexpr (!PeekedCpuLocal<C>) {
+      if (slot_ != kNoSlot) cpu_.Release(slot_);
+    }
+  }
+  FastSlot(const FastSlot&) = delete;
+  FastSlot& operator=(const FastSlot&) = delete;
+  // The slot, if it is below slots(); else nothing is known yet.
+  std::size_t guess() const { return slot_; }
+  // The slot, or kNoSlot. REQUIRES: within the scope of the object that made
+  // the guess, on the same thread.
+  static std::size_t Settle(C& cpu, std::size_t guess) {
+    if constexpr (PeekedCpuLocal<C>) {
+      return cpu.Acquire();
+    } else {
+      return guess;
+    }
+  }
+
+ private:
+  static std::size_t First(C& cpu) {
+    if constexpr (PeekedCpuLocal<C>) {
+      return cpu.Current();
+    } else {
+      return cpu.Acquire();
+    }
+  }
+  C& cpu_;
+  const std::size_t slot_;
+};
+
 // Hands out the numbers 0 .. kCapacity-1, the lowest free one first, so that
 // the number in use follows the number of threads alive and not of all threads
 // that ever were. Lock-free.
@@ -174,6 +218,7 @@ class ThreadSlots {
                                                   : slots) {}
 
   std::size_t slots() const { return slots_; }
+  std::size_t Current() { return current_; }
   std::size_t Acquire() {
     std::size_t number = current_;
     if (number >= slots_) [[unlikely]] {
@@ -217,7 +262,7 @@ class ThreadSlots {
 
   std::size_t slots_;
 };
-static_assert(CpuLocal<ThreadSlots>);
+static_assert(PeekedCpuLocal<ThreadSlots>);
 
 // `current()` returns the caller's number. The embedder promises what Acquire
 // promises: until Release no other caller (an interrupt on the same CPU

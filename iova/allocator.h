@@ -76,6 +76,7 @@ class IovaAllocator {
   using Slot = typename Cache::Slot;
   using Bin = typename Cache::Bin;
   using BinVisit = typename Cache::BinVisit;
+  using Cell = typename Tags::Cell;
   using MagazineType = typename Cache::MagazineType;
 
  public:
@@ -105,26 +106,24 @@ class IovaAllocator {
   // kInvalidArgument (0 pages, an alignment or boundary that is not a power of
   // two, a range longer than its boundary), kShutDown before Init.
   Result<Iova> Allocate(std::uint64_t pages) {
-    const SlotGuard<Cpu> guard(cpu_);
+    const FastSlot<Cpu> cpu(cpu_);
     Iova first;
-    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
-      const auto any = [](std::uint64_t) { return true; };
-      if (TakeNewest(slot->bin[ClassOf(pages)], pages, any, first)) [[likely]]
-        return first;
+    const auto any = [](Iova) { return true; };
+    if (!TakeNewest(cpu.guess(), pages, any, first)) [[unlikely]] {
+      return AllocateSlow(cpu.guess(), pages);
     }
-    return AllocateSlow(guard.slot(), pages);
+    return first;
   }
   Result<Iova> Allocate(std::uint64_t pages, const Constraints& constraints) {
-    const SlotGuard<Cpu> guard(cpu_);
+    const FastSlot<Cpu> cpu(cpu_);
     Iova first;
-    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
-      const auto suits = [&](std::uint64_t page) {
-        return Suits(page, pages, constraints);
-      };
-      if (TakeNewest(slot->bin[ClassOf(pages)], pages, suits, first)) [[likely]]
-        return first;
+    const auto suits = [&](Iova entry) {
+      return Suits(entry, pages, constraints);
+    };
+    if (!TakeNewest(cpu.guess(), pages, suits, first)) [[unlikely]] {
+      return AllocateConstrained(cpu.guess(), pages, constraints);
     }
-    return AllocateConstrained(guard.slot(), pages, constraints);
+    return first;
   }
 
   // Ends the range that Allocate(pages) returned as `first`. Errors, after
@@ -132,12 +131,11 @@ class IovaAllocator {
   // kInvalidArgument (0 pages), kShutDown before Init. Never for want of memory
   // or space.
   Result<void> Free(Iova first, std::uint64_t pages) {
-    const SlotGuard<Cpu> guard(cpu_);
-    if (Slot* slot = FindSlot(guard.slot(), pages)) [[likely]] {
-      if (PutChecked(*slot, first, pages)) [[likely]]
-        return Ok();
+    const FastSlot<Cpu> cpu(cpu_);
+    if (!PutNewest(cpu.guess(), first, pages)) [[unlikely]] {
+      return FreeSlow(cpu.guess(), first, pages);
     }
-    return FreeSlow(guard.slot(), first, pages);
+    return Ok();
   }
 
   // A free in two steps, for an address that must not be handed out yet (see
@@ -188,10 +186,17 @@ class IovaAllocator {
  private:
   using LockType = typename Policy::Lock;
 
+  static constexpr std::uint64_t kMostCached = std::uint64_t{1}
+                                               << (kClasses - 1);  // pages
+
   // The smallest class of at least `pages` pages; kClasses or more when there
   // is none, or for 0 pages.
   static unsigned ClassOf(std::uint64_t pages) {
     return static_cast<unsigned>(std::bit_width(pages - 1));
+  }
+  // The same without a branch. REQUIRES: 1 <= pages <= kMostCached.
+  static unsigned CachedClassOf(std::uint64_t pages) {
+    return static_cast<unsigned>(std::bit_width((2 * pages - 1) | 1)) - 1;
   }
   // Pages that a range of `pages` pages keeps from the store, whichever way it
   // was allocated: so a small one may always be freed into a magazine.
@@ -206,105 +211,90 @@ class IovaAllocator {
     return static_cast<unsigned>(
         std::bit_width((std::uint64_t{1} << size_class) + guard_pages_ - 1));
   }
-  // The caller's slot; null when there is none (yet) or the size is not cached.
-  Slot* FindSlot(std::size_t slot, std::uint64_t pages) const {
-    if (slot >= local_slots_ || ClassOf(pages) >= kClasses) [[unlikely]] {
-      return nullptr;
-    }
-    return cache_.Find(slot);
+  // Whether the fast path may look: the caller has a slot, and the size a
+  // class.
+  bool IsCached(std::size_t slot, std::uint64_t pages) const {
+    return slot < local_slots_ && pages - 1 < kMostCached;
   }
 
-  // True when the cached range at `page` meets the constraints. Cached ranges
+  // True when the cached range at `first` meets the constraints. Cached ranges
   // are aligned to their size.
-  bool Suits(std::uint64_t page, std::uint64_t pages,
-             const Constraints& c) const {
+  bool Suits(Iova first, std::uint64_t pages, const Constraints& c) const {
     if ((c.alignment & (c.alignment - 1)) != 0) return false;
     if ((c.alignment >> shift_) > pages) return false;
     // An aligned entry crosses no boundary of at least its size; none is 2^64.
     if ((c.boundary & (c.boundary - 1)) != 0) return false;
     if (((c.boundary - 1) >> shift_) < pages - 1) return false;
-    if (Iova(page << shift_) < c.first) return false;
-    // Modulo 2^64: the last byte of the space may be the range's last.
-    const Iova last(((page + pages) << shift_) - 1);
+    if (first < c.first) return false;
+    const Iova last(first.value() + ((pages << shift_) - 1));
     return last <= c.limit && last <= c.preferred_limit;
   }
 
-  // Fast path of Allocate: the hot entry or else the top one of `loaded`, if it
-  // suits and its tag says that it belongs there.
+  // Fast path of Allocate: the newest entry of `loaded`, if it suits and its
+  // tag says that it belongs there.
   template <class Suits>
-  bool TakeNewest(Bin& bin, std::uint64_t pages, Suits&& suits, Iova& first) {
-    if (bin.hot.cell != nullptr) [[likely]] {
-      const std::uint64_t page = bin.hot.page;
-      if (!suits(page) || !Claim(*bin.hot.cell, bin, pages)) [[unlikely]]
-        return false;
-      bin.hot.cell = nullptr;
-      first = Iova(page << shift_);
-      return true;
-    }
-    // Where the hot entry is vacant, `loaded` is not null.
-    if (bin.loaded->empty()) [[unlikely]]
+  [[gnu::always_inline]] bool TakeNewest(std::size_t slot, std::uint64_t pages,
+                                         Suits&& suits, Iova& first) {
+    if (!IsCached(slot, pages)) [[unlikely]]
       return false;
-    const typename Cache::Entry top = bin.loaded->Top();
-    if (!suits(top.page) || !Claim(*top.cell, bin, pages)) [[unlikely]]
+    Bin& bin = cache_.SlotOf(slot).bin[CachedClassOf(pages)];
+    const typename Bin::Fill fill = bin.fill();
+    if (!fill.has_entry()) [[unlikely]]
       return false;
-    (void)bin.loaded->Pop();
-    first = Iova(top.page << shift_);
-    return true;
-  }
-  bool Claim(typename Tags::Cell& cell, Bin& bin, std::uint64_t pages) {
-    if (!cell.Is(Tag::Cached(bin.holder))) [[unlikely]]
+    const typename Cache::Entry entry = bin.Top(fill);
+    if (!suits(Iova(entry.first))) [[unlikely]]
       return false;
-    cell.Store(Tag::Live(pages));
-    bin.allocations.Add();
+    if (!entry.cell->Is(bin.tag)) [[unlikely]]
+      return false;
+    entry.cell->Store(Tag::Live(pages));
+    bin.Pop(fill);
+    first = Iova(entry.first);
     return true;
   }
 
-  // Fast path of Free: a live range of this size, and room for one entry more
-  // besides the hot one.
-  bool PutChecked(Slot& slot, Iova first, std::uint64_t pages) {
-    Bin& bin = slot.bin[ClassOf(pages)];
-    if ((first.value() & offset_mask_) != 0) [[unlikely]]
+  // Fast path of Free: a live range of this size, and room for it.
+  [[gnu::always_inline]] bool PutNewest(std::size_t slot, Iova first,
+                                        std::uint64_t pages) {
+    if (!IsCached(slot, pages)) [[unlikely]]
       return false;
-    const std::uint64_t page = first.value() >> shift_;
-    typename Tags::Cell* cell = tags_.Find(page, slot.hint);
+    return PutChecked(cache_.SlotOf(slot), first, pages);
+  }
+  // REQUIRES: a cached size; the caller owns the slot.
+  [[gnu::always_inline]] bool PutChecked(Slot& slot, Iova first,
+                                         std::uint64_t pages) {
+    Bin& bin = slot.bin[CachedClassOf(pages)];
+    const typename Bin::Fill fill = bin.fill();
+    if (!fill.has_room()) [[unlikely]]
+      return false;
+    // Bits of an offset in the page end up on top, where no page number of the
+    // window has any: such an address has no cell.
+    const std::uint64_t page =
+        std::rotr(first.value(), static_cast<int>(shift_));
+    if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
+      if (!page_.IsAligned(first.value())) return false;
+    }
+    Cell* cell = tags_.Find(page, slot.hint);
     if (cell == nullptr) [[unlikely]]
       return false;
-    if (bin.hot.cell == nullptr) [[likely]] {
-      if (!MarkCached(*cell, bin, pages)) [[unlikely]]
-        return false;
-    } else {
-      if (bin.loaded == nullptr ||
-          bin.loaded->count() + 1 >= MagazineType::kCapacity) [[unlikely]] {
-        return false;
-      }
-      if (!MarkCached(*cell, bin, pages)) [[unlikely]]
-        return false;
-      bin.loaded->Push(bin.hot);
-    }
-    bin.hot = {page, cell};
-    return true;
-  }
-  bool MarkCached(typename Tags::Cell& cell, Bin& bin, std::uint64_t pages) {
-    const Tag cached = Tag::Cached(bin.holder);
     if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
-      if (!cell.Exchange(Tag::Live(pages), cached)) return false;
+      if (!cell->Exchange(Tag::Live(pages), bin.tag)) return false;
     } else {
-      if (!cell.Is(Tag::Live(pages))) [[unlikely]]
+      if (!cell->Is(Tag::Live(pages))) [[unlikely]]
         return false;
-      cell.Store(cached);
+      cell->Store(bin.tag);
     }
-    bin.frees.Add();
+    bin.Push(fill, {first.value(), cell});
     return true;
   }
 
-  [[gnu::noinline]] Result<Iova> AllocateSlow(std::size_t slot,
+  // What the fast paths leave.
+  [[gnu::noinline]] Result<Iova> AllocateSlow(std::size_t guess,
                                               std::uint64_t pages) {
-    return AllocateConstrained(slot, pages, Constraints());
+    return AllocateConstrained(guess, pages, Constraints());
   }
-  [[gnu::noinline]] Result<Iova> AllocateConstrained(std::size_t slot,
-                                                     std::uint64_t pages,
-                                                     Constraints constraints);
-  [[gnu::noinline]] Result<void> FreeSlow(std::size_t slot, Iova first,
+  [[gnu::noinline]] Result<Iova> AllocateConstrained(
+      std::size_t guess, std::uint64_t pages, const Constraints& constraints);
+  [[gnu::noinline]] Result<void> FreeSlow(std::size_t guess, Iova first,
                                           std::uint64_t pages);
 
   // Init and its parts.
@@ -339,7 +329,6 @@ class IovaAllocator {
   // Read by every call, written by Init.
   unsigned shift_ = 12;
   bool ready_ = false;
-  std::uint64_t offset_mask_ = 0;
   std::size_t local_slots_ = 0;  // the last slot of cache_ is the shared one
   PageSize page_;
   Range window_;

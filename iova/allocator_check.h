@@ -27,8 +27,8 @@ auto IovaAllocator<Store, Cpu, Policy>::stats() const -> Stats {
     for (unsigned c = 0; c < kClasses; ++c) {
       const Bin& bin = slot->bin[c];
       ClassStats& sum = s.size_class[c];
-      sum.allocations += bin.allocations.value();
-      sum.frees += bin.frees.value();
+      sum.allocations += bin.allocations();
+      sum.frees += bin.frees();
       sum.alloc_misses += bin.alloc_misses.value();
       sum.free_misses += bin.free_misses.value();
       sum.depot_takes += bin.depot_takes.value();
@@ -74,7 +74,7 @@ bool IovaAllocator<Store, Cpu, Policy>::CheckInvariants() const {
   bool cells = true;
   cache_.ForEachEntry([&](unsigned c, std::uint32_t number,
                           const typename Cache::Entry& entry) {
-    cells = cells && entry.cell == tags_.Find(entry.page);
+    cells = cells && entry.cell == tags_.Find(entry.first >> shift_);
     if (!entry.cell->Is(Tag::Cached(number))) {
       ++leftovers;
       return;

@@ -17,7 +17,6 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::Init(
   if (local_slots_ != 0 || ready_) return Error::kBusy;
   page_ = options.page;
   shift_ = page_.shift();
-  offset_mask_ = page_.mask();
   if (!options.window.IsPageAligned(page_)) return Error::kInvalidArgument;
   const std::uint64_t first = page_.Number(options.window.first());
   const std::uint64_t last = page_.Number(options.window.last());

@@ -67,7 +67,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
   if (owned == nullptr) return ReleaseToStore(page, pages);
   const unsigned size_class = ClassOf(pages);
   Bin& bin = owned->bin[size_class];
-  const BinVisit visit(cache_, bin);
+  const BinVisit visit(bin);
   const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
   if (room == Cache::Room::kNoMemory) return ReleaseToStore(page, pages);
   if (room == Cache::Room::kSpill) {
@@ -85,8 +85,8 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
     const Result<void> ended = tags_.EndRetired(page, pages, cached);
     if (!ended.ok()) return ended;
   }
-  bin.loaded->Push({page, cell});
-  bin.frees.Add();
+  bin.loaded->Push({page << shift_, cell});
+  bin.visit_frees.Add();
   return Ok();
 }
 

@@ -25,8 +25,9 @@ auto IovaAllocator<Store, Cpu, Policy>::WithSlot(std::size_t slot, Fn&& fn) {
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
-    std::size_t slot, std::uint64_t pages, Constraints constraints) {
+    std::size_t guess, std::uint64_t pages, const Constraints& constraints) {
   if (!ready_) return Error::kShutDown;
+  const std::size_t slot = FastSlot<Cpu>::Settle(cpu_, guess);
   const Result<PageRequest> request = ToRequest(pages, constraints);
   if (!request.ok()) return request.error();
   Result<std::uint64_t> page = Error::kNoSpace;
@@ -72,14 +73,14 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
     typename Cache::Slot* owned = cache_.Obtain(n);
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
     Bin& bin = owned->bin[size_class];
-    const BinVisit visit(cache_, bin);
+    const BinVisit visit(bin);
     // Entries are aligned and so cross no boundary; a lower bound is for the
     // store to keep.
     if (request.align_order <= size_class && request.first == 0) {
       std::uint64_t page = 0;
       const std::uint64_t last = request.last - (pages - 1);
       if (TakeFitting(bin, size_class, pages, last, page)) {
-        bin.allocations.Add();
+        bin.visit_allocs.Add();
         bin.alloc_misses.Add();
         return page;
       }
@@ -88,19 +89,21 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
   });
 }
 
-// An entry of at most `last` from the bin or the depot, marked live. Entries
-// that their tags disown are dropped on the way (see LiveTags).
+// A range from the bin or the depot whose first page is at most `last`, marked
+// live. Entries that their tags disown are dropped on the way (see LiveTags).
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
                                                     unsigned size_class,
                                                     std::uint64_t pages,
                                                     std::uint64_t last,
                                                     std::uint64_t& page) {
-  while (cache_.LoadFitting(size_class, bin, last)) {
+  // A limit may lie beyond what can be shifted; the window does not.
+  last = std::min(last, page_.Number(window_.last()));
+  while (cache_.LoadFitting(size_class, bin, last << shift_)) {
     const typename Cache::Entry entry = bin.loaded->Pop();
     if (entry.cell->Is(Tag::Cached(bin.loaded->number()))) {
       entry.cell->Store(Tag::Live(pages));
-      page = entry.page;
+      page = entry.first >> shift_;
       return true;
     }
     bin.dropped.Add();
@@ -108,8 +111,8 @@ bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
   return false;
 }
 
-// A range from the store; for a caller with a bin and no special wishes out of
-// a magazine that is filled first.
+// A range from the store; for a caller with a bin and no special wishes (a
+// limit behind the window is none) out of a magazine that is filled first.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
     Bin* bin, std::uint64_t pages, const PageRequest& request) {
@@ -120,16 +123,16 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
   // Of long ranges LiveTags knows only every 2^kClasses'th page.
   padded.align_order = std::max(padded.align_order, size_class);
   const bool prefetch =
-      bin != nullptr && request.last == PageRequest().last &&
+      bin != nullptr && request.last >= page_.Number(window_.last()) &&
       request.first == 0 && request.placement == Placement::kTopDown &&
       request.align_order <= size_class &&
       cache_.MakeRoom(size_class, *bin) == Cache::Room::kReady;
 
   const Guard<LockType> guard(store_lock_);
   if (prefetch && Prefetch(*bin->loaded, size_class)) {
-    bin->allocations.Add();
+    bin->visit_allocs.Add();
     bin->alloc_misses.Add();
-    const std::uint64_t page = bin->loaded->Pop().page;
+    const std::uint64_t page = bin->loaded->Pop().first >> shift_;
     tags_.MarkLive(page, pages);
     return page;
   }
@@ -145,7 +148,7 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
   if (bin == nullptr) {
     ++direct_allocations_[size_class];
   } else {
-    bin->allocations.Add();
+    bin->visit_allocs.Add();
     bin->alloc_misses.Add();
   }
   return page;
@@ -189,21 +192,21 @@ bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
     const std::uint64_t page = *run + (i << order);
     typename Tags::Cell* cell = tags_.Find(page);
     cell->Store(Tag::Cached(magazine.number()));
-    magazine.Push({page, cell});
+    magazine.Push({page << shift_, cell});
   }
   from_store_[size_class] += ranges;
   return true;
 }
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::FreeSlow(std::size_t slot,
+Result<void> IovaAllocator<Store, Cpu, Policy>::FreeSlow(std::size_t guess,
                                                          Iova first,
                                                          std::uint64_t pages) {
   if (!ready_) return Error::kShutDown;
   if (pages == 0) return Error::kInvalidArgument;
   if (!page_.IsAligned(first.value())) return Error::kForeign;
   if (ClassOf(pages) < kClasses) {
-    return WithSlot(slot,
+    return WithSlot(FastSlot<Cpu>::Settle(cpu_, guess),
                     [&](std::size_t n) { return FreeCached(n, first, pages); });
   }
   return FreeToStore(page_.Number(first), pages);
@@ -222,7 +225,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
   if (owned == nullptr) return FreeToStore(page, pages);
   Bin& bin = owned->bin[size_class];
   {
-    const BinVisit visit(cache_, bin);
+    const BinVisit visit(bin);
     const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
     if (room == Cache::Room::kNoMemory) return FreeToStore(page, pages);
     if (room == Cache::Room::kSpill) {
@@ -262,13 +265,14 @@ void IovaAllocator<Store, Cpu, Policy>::Empty(unsigned size_class,
                                               MagazineType& magazine) {
   const Guard<LockType> guard(store_lock_);
   while (!magazine.empty()) {
-    const auto [page, cell] = magazine.Pop();
+    const auto [first, cell] = magazine.Pop();
     if (!cell->Exchange(Tag::Cached(magazine.number()), Tag::Released())) {
       ++dropped_[size_class];
       continue;
     }
     ++to_store_[size_class];
-    (void)store_.Free(page, std::uint64_t{1} << HeldOrder(size_class));
+    (void)store_.Free(first >> shift_,
+                      std::uint64_t{1} << HeldOrder(size_class));
   }
 }
 
@@ -279,7 +283,7 @@ void IovaAllocator<Store, Cpu, Policy>::FlushSlot(std::size_t n) {
   if (owned == nullptr) return;
   for (unsigned c = 0; c < kClasses; ++c) {
     Bin& bin = owned->bin[c];
-    const BinVisit visit(cache_, bin);
+    const BinVisit visit(bin);
     if (bin.loaded != nullptr) Empty(c, *bin.loaded);
     if (bin.previous != nullptr) Empty(c, *bin.previous);
   }
@@ -315,7 +319,7 @@ void IovaAllocator<Store, Cpu, Policy>::OnRetired(void* self,
   if (owned == nullptr) return;
   for (unsigned c = 0; c < kClasses; ++c) {
     Bin& bin = owned->bin[c];
-    const BinVisit visit(me.cache_, bin);
+    const BinVisit visit(bin);
     for (MagazineType* magazine : {std::exchange(bin.loaded, nullptr),
                                    std::exchange(bin.previous, nullptr)}) {
       if (magazine == nullptr) continue;

@@ -13,12 +13,12 @@
 // (Bonwick and Adams, section 3.1). So at least a magazine's worth of
 // operations lies between two visits to the depot.
 //
-// The hot entry. The newest entry of `loaded` may stand in the bin itself. A
-// free that finds it vacant puts its entry there, an allocation takes it from
-// there, and neither waits for the other's change of a count: a free and the
-// next allocation cost half of what two visits to the magazine do. Anything but
-// the fast path visits a bin through BinVisit, which first puts the hot entry
-// into `loaded`, where there is always room for it.
+// While a magazine is loaded its fill is kept in the bin, as two counts:
+// entries put since it was armed less entries taken. So the two that the fast
+// path has to change are its statistics too, and a free does not wait for what
+// the allocation before it stores, nor the other way round. Anything but the
+// fast path visits a bin through BinVisit, which hands the fill to the magazine
+// and takes it back.
 //
 // Who writes what: a Bin belongs to the owner of its slot alone. Only the
 // counters are read by others (statistics), and the slot's pointer.
@@ -39,6 +39,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iova/depot.h"
+#include "iova/live_tags.h"
 #include "iova/magazine.h"
 
 namespace dmamap::inline v0 {
@@ -67,19 +68,64 @@ class CpuCache {
   using Entry = typename MagazineType::Entry;
   using DepotType = Depot<MagazineType, kClasses, Atom>;
 
-  // One size class of one slot.
-  struct Bin {
-    Entry hot;  // hot.cell: null when vacant, `nobody_` when loaded is null
+  // What a bin counts while it has no loaded magazine.
+  static constexpr std::uint64_t kNoMagazine = std::uint64_t{1} << 63;
+
+  // One size class of one slot. The fast path reads the first 32 bytes alone.
+  struct alignas(kCacheLine) Bin {
+    // The difference is the number of `entries`, or kNoMagazine.
+    Atom<std::uint64_t> puts{kNoMagazine};
+    Atom<std::uint64_t> takes{0};
+    typename MagazineType::Slots* entries = nullptr;  // of `loaded`
+    Tag tag;  // of the entries: it names `loaded`
+
     MagazineType* loaded = nullptr;
-    std::uint32_t holder = 0;  // what the tag of `hot` names: loaded's number
     MagazineType* previous = nullptr;
-    Counter<Atom> allocations;   // entries handed out
-    Counter<Atom> frees;         // entries taken back
+    Counter<Atom> refills;  // of `puts`, modulo 2^64: entries not freed here
+    Counter<Atom> visit_allocs;  // entries handed out, and taken back, during a
+    Counter<Atom> visit_frees;   // visit
     Counter<Atom> alloc_misses;  // allocations that `loaded` could not serve
     Counter<Atom> free_misses;   // frees that `loaded` could not take
     Counter<Atom> dropped;       // entries of late double frees
     Counter<Atom> depot_takes;   // full magazines from the depot
     Counter<Atom> depot_puts;    // full magazines to the depot
+
+    // Its owner's alone, while nobody visits: the fast path reads the counts
+    // once.
+    struct Fill {
+      std::uint64_t puts;
+      std::uint64_t takes;
+      std::uint64_t count() const { return puts - takes; }
+      // Each is one comparison, and both fail for kNoMagazine.
+      bool has_entry() const { return count() - 1 < MagazineType::kCapacity; }
+      bool has_room() const { return count() < MagazineType::kCapacity; }
+    };
+    Fill fill() const { return {Load(puts), Load(takes)}; }
+    // REQUIRES: f is current and has_entry(), or has_room().
+    Entry Top(const Fill& f) const { return (*entries)[f.count() - 1]; }
+    void Pop(const Fill& f) { Store(takes, f.takes + 1); }
+    void Push(const Fill& f, const Entry& entry) {
+      entries->Set(f.count(), entry);
+      Store(puts, f.puts + 1);
+    }
+
+    // Any thread, for statistics.
+    std::uint64_t allocations() const {
+      return Load(takes) + visit_allocs.value();
+    }
+    std::uint64_t frees() const {
+      return Load(puts) - kNoMagazine - refills.value() + visit_frees.value();
+    }
+
+   private:
+    friend CpuCache;
+    // relaxed: one writer; others only read statistics.
+    static std::uint64_t Load(const Atom<std::uint64_t>& count) {
+      return count.load(std::memory_order_relaxed);
+    }
+    static void Store(Atom<std::uint64_t>& count, std::uint64_t value) {
+      count.store(value, std::memory_order_relaxed);
+    }
   };
   struct alignas(kCacheLine) Slot {
     typename Tags::Hint hint;  // of the last free
@@ -90,17 +136,14 @@ class CpuCache {
   // caller owns the bin's slot.
   class BinVisit {
    public:
-    BinVisit(CpuCache& cache, Bin& bin) : cache_(cache), bin_(bin) {
-      if (bin.hot.cell == nullptr || bin.loaded == nullptr) return;
-      bin.loaded->Push(bin.hot);
-      bin.hot.cell = nullptr;
+    explicit BinVisit(Bin& bin) : bin_(bin) {
+      if (bin.loaded != nullptr) bin.loaded->Resize(bin.fill().count());
     }
-    ~BinVisit() { cache_.Arm(bin_); }
+    ~BinVisit() { Arm(bin_); }
     BinVisit(const BinVisit&) = delete;
     BinVisit& operator=(const BinVisit&) = delete;
 
    private:
-    CpuCache& cache_;
     Bin& bin_;
   };
 
@@ -117,7 +160,8 @@ class CpuCache {
   ~CpuCache() {
     for (std::size_t i = 0; i < slots_; ++i) {
       // relaxed: nobody else is left.
-      delete slot_[i].load(std::memory_order_relaxed);
+      Slot* slot = slot_[i].load(std::memory_order_relaxed);
+      if (slot != &vacant_) delete slot;
     }
     delete[] slot_;
   }
@@ -134,6 +178,10 @@ class CpuCache {
     }
     slot_ = new (std::nothrow) Atom<Slot*>[slots]();
     if (slot_ == nullptr) return Error::kNoMemory;
+    for (std::size_t i = 0; i < slots; ++i) {
+      // relaxed: nobody else knows the table yet.
+      slot_[i].store(&vacant_, std::memory_order_relaxed);
+    }
     depot_.set_limit(depot_limit);
     slots_ = slots;
     return Ok();
@@ -144,10 +192,16 @@ class CpuCache {
   DepotType& depot() { return depot_; }
   const DepotType& depot() const { return depot_; }
 
+  // The slot; before its owner's first Obtain one that has nothing and takes
+  // nothing. REQUIRES: n < slots().
+  Slot& SlotOf(std::size_t n) const {
+    // S2, acquire: pairs with S1. (The owner itself needs no order.)
+    return *slot_[n].load(std::memory_order_acquire);
+  }
   // The slot, or null before its owner's first Obtain. REQUIRES: n < slots().
   Slot* Find(std::size_t n) const {
-    // S2, acquire: pairs with S1. (The owner itself needs no order.)
-    return slot_[n].load(std::memory_order_acquire);
+    Slot& slot = SlotOf(n);
+    return &slot != &vacant_ ? &slot : nullptr;
   }
   // The slot, made if need be; null when there is no memory. REQUIRES: the
   // caller owns slot n.
@@ -156,7 +210,6 @@ class CpuCache {
     if (slot != nullptr) return slot;
     slot = new (std::nothrow) Slot();
     if (slot == nullptr) return nullptr;
-    for (Bin& bin : slot->bin) Arm(bin);
     // S1, release: pairs with S2.
     slot_[n].store(slot, std::memory_order_release);
     return slot;
@@ -213,8 +266,9 @@ class CpuCache {
   // nobody else uses the cache.
   template <class Fn>
   void ForEachEntry(Fn&& fn) const {
-    const auto all_of = [&](unsigned c, const MagazineType& magazine) {
-      for (std::size_t i = 0; i < magazine.count(); ++i) {
+    const auto first_of = [&](unsigned c, const MagazineType& magazine,
+                              std::size_t n) {
+      for (std::size_t i = 0; i < n; ++i) {
         fn(c, magazine.number(), magazine.at(i));
       }
     };
@@ -223,30 +277,36 @@ class CpuCache {
       if (slot == nullptr) continue;
       for (unsigned c = 0; c < kClasses; ++c) {
         const Bin& bin = slot->bin[c];
-        if (bin.loaded != nullptr) {
-          if (bin.hot.cell != nullptr) fn(c, bin.loaded->number(), bin.hot);
-          all_of(c, *bin.loaded);
+        if (bin.loaded != nullptr) first_of(c, *bin.loaded, bin.fill().count());
+        if (bin.previous != nullptr) {
+          first_of(c, *bin.previous, bin.previous->count());
         }
-        if (bin.previous != nullptr) all_of(c, *bin.previous);
       }
     }
-    depot_.ForEachFull(all_of);
+    depot_.ForEachFull([&](unsigned c, const MagazineType& magazine) {
+      first_of(c, magazine, magazine.count());
+    });
   }
 
-  // REQUIRES: nobody else uses the cache.
+  // REQUIRES: nobody else uses the cache, and no visit is under way.
   bool CheckInvariants() const {
     for (std::size_t i = 0; i < slots_; ++i) {
       const Slot* slot = Find(i);
       if (slot == nullptr) continue;
       for (const Bin& bin : slot->bin) {
+        const std::uint64_t count = bin.fill().count();
         if (bin.loaded == nullptr) {
-          if (bin.hot.cell != &nobody_) return false;
+          if (count != kNoMagazine) return false;
           continue;
         }
         if (bin.loaded == bin.previous) return false;
-        if (bin.holder != bin.loaded->number()) return false;
-        if (bin.hot.cell != nullptr && bin.loaded->full()) return false;
+        if (count > MagazineType::kCapacity) return false;
+        if (bin.entries != &bin.loaded->slots()) return false;
+        if (bin.tag != Tag::Cached(bin.loaded->number())) return false;
       }
+    }
+    for (const Bin& bin : vacant_.bin) {
+      if (bin.fill().count() != kNoMagazine) return false;
     }
     return depot_.CheckInvariants();
   }
@@ -261,21 +321,21 @@ class CpuCache {
   }
 
  private:
-  // Readies a bin for the fast path. REQUIRES: its hot entry is in `loaded`.
-  void Arm(Bin& bin) {
-    if (bin.loaded == nullptr) {
-      // Its tag names no magazine, so nobody takes it; and it is not vacant.
-      bin.hot.cell = &nobody_;
-      return;
-    }
-    bin.holder = bin.loaded->number();
-    // A full magazine gives one up, so that there is room for the hot entry.
-    bin.hot = bin.loaded->full() ? bin.loaded->Pop() : Entry();
+  // Readies a bin for the fast path.
+  static void Arm(Bin& bin) {
+    const bool none = bin.loaded == nullptr;
+    const std::uint64_t before = Bin::Load(bin.puts);
+    const std::uint64_t after =
+        Bin::Load(bin.takes) + (none ? kNoMagazine : bin.loaded->count());
+    Bin::Store(bin.puts, after);
+    bin.refills.Add(after - before);
+    bin.entries = none ? nullptr : &bin.loaded->slots();
+    bin.tag = none ? Tag() : Tag::Cached(bin.loaded->number());
   }
 
   Atom<Slot*>* slot_ = nullptr;
   std::size_t slots_ = 0;
-  Cell nobody_;
+  mutable Slot vacant_;
   DepotType depot_;
 };
 

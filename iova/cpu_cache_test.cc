@@ -40,7 +40,7 @@ TEST(CpuCache, MovesMagazinesAsBonwickDoes) {
   // 4 entries fill loaded, 8 both, 12 the depot's one place; then it spills.
   for (std::uint64_t i = 0; i < 12; ++i) {
     {
-      const Visit visit(*cache, bin);
+      const Visit visit(bin);
       ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
       bin.loaded->Push({i, &cell});
     }
@@ -48,55 +48,65 @@ TEST(CpuCache, MovesMagazinesAsBonwickDoes) {
   }
   EXPECT_EQ(cache->depot().waiting(0), 1u);
   {
-    const Visit visit(*cache, bin);
+    const Visit visit(bin);
     EXPECT_EQ(cache->MakeRoom(0, bin), Cache::Room::kSpill);
   }
   // Another slot takes the depot's.
   Cache::Bin& other = cache->Obtain(1)->bin[0];
-  const Visit elsewhere(*cache, other);
+  const Visit elsewhere(other);
   ASSERT_TRUE(cache->LoadFitting(0, other, kAny));
-  EXPECT_EQ(other.loaded->Pop().page, 3u);
+  EXPECT_EQ(other.loaded->Pop().first, 3u);
   EXPECT_EQ(other.depot_takes.value(), 1u);
   EXPECT_EQ(bin.depot_puts.value(), 1u);
   for (std::uint64_t i = 12; i-- > 4;) {
-    const Visit visit(*cache, bin);
+    const Visit visit(bin);
     ASSERT_TRUE(cache->LoadFitting(0, bin, kAny));
-    EXPECT_EQ(bin.loaded->Pop().page, i);
+    EXPECT_EQ(bin.loaded->Pop().first, i);
   }
   EXPECT_FALSE(cache->LoadFitting(0, bin, kAny));
   EXPECT_FALSE(cache->LoadFitting(1, bin, kAny));
 }
 
-// What the fast path of a free leaves in the bin itself.
-TEST(CpuCache, AVisitPutsTheHotEntryIntoTheMagazine) {
+// What the fast path counts in the bin, a visit finds in the magazine.
+TEST(CpuCache, AVisitHandsTheFillToTheMagazineAndBack) {
   auto cache = std::make_unique<Cache>();
   ASSERT_TRUE(cache->Init(1, 1).ok());
   Cache::Bin& bin = cache->Obtain(0)->bin[0];
-  EXPECT_NE(bin.hot.cell, nullptr);  // no magazine: not vacant
+  EXPECT_FALSE(bin.fill().has_entry());  // no magazine: neither
+  EXPECT_FALSE(bin.fill().has_room());
   {
-    const Visit visit(*cache, bin);
+    const Visit visit(bin);
     ASSERT_EQ(cache->MakeRoom(0, bin), Cache::Room::kReady);
     for (std::uint64_t i = 1; i <= 3; ++i) bin.loaded->Push({i, &cell});
   }
-  EXPECT_EQ(bin.hot.cell, nullptr);
-  EXPECT_EQ(bin.holder, bin.loaded->number());
-  bin.hot = {4, &cell};
+  EXPECT_EQ(bin.tag, Tag::Cached(bin.loaded->number()));
+  EXPECT_EQ(bin.fill().count(), 3u);
+  EXPECT_TRUE(bin.fill().has_room());
+  bin.Push(bin.fill(), {4, &cell});
+  EXPECT_FALSE(bin.fill().has_room());
+  EXPECT_TRUE(bin.fill().has_entry());
+  EXPECT_EQ(bin.Top(bin.fill()).first, 4u);
+  EXPECT_EQ(bin.allocations(), 0u);
+  EXPECT_EQ(bin.frees(), 1u);  // the three did not come from frees
   EXPECT_TRUE(cache->CheckInvariants());
   std::size_t entries = 0;
   cache->ForEachEntry([&](unsigned, std::uint32_t number, const Cache::Entry&) {
-    EXPECT_EQ(number, bin.holder);
+    EXPECT_EQ(number, bin.loaded->number());
     ++entries;
   });
   EXPECT_EQ(entries, 4u);
   {
-    const Visit visit(*cache, bin);
+    const Visit visit(bin);
     EXPECT_TRUE(bin.loaded->full());
-    EXPECT_EQ(bin.loaded->Top().page, 4u);
+    EXPECT_EQ(bin.loaded->Pop().first, 4u);
     EXPECT_EQ(bin.loaded->Top().cell, &cell);
+    bin.visit_allocs.Add();
   }
-  // And a full magazine gives one up, so that there is room for the next.
-  EXPECT_EQ(bin.hot.page, 4u);
-  EXPECT_EQ(bin.loaded->count(), 3u);
+  while (bin.fill().has_entry()) bin.Pop(bin.fill());
+  EXPECT_EQ(bin.fill().count(), 0u);
+  EXPECT_TRUE(bin.fill().has_room());
+  EXPECT_EQ(bin.allocations(), 4u);
+  EXPECT_EQ(bin.frees(), 1u);
   EXPECT_TRUE(cache->CheckInvariants());
 }
 
@@ -110,9 +120,9 @@ TEST(CpuCache, FindsAnEntryUnderTheLimitWhereverItLies) {
     bin.loaded->Push({page, &cell});
   }
   ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in loaded
-  EXPECT_EQ(bin.loaded->Pop().page, 11u);
+  EXPECT_EQ(bin.loaded->Pop().first, 11u);
   ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in previous
-  EXPECT_EQ(bin.loaded->Pop().page, 10u);
+  EXPECT_EQ(bin.loaded->Pop().first, 10u);
   EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
   // In the depot.
   Cache::Bin& empty = cache->Obtain(1)->bin[0];
@@ -121,7 +131,7 @@ TEST(CpuCache, FindsAnEntryUnderTheLimitWhereverItLies) {
   m->Push({906, &cell});
   ASSERT_TRUE(cache->depot().PutFull(0, m));
   ASSERT_TRUE(cache->LoadFitting(0, empty, 100));
-  EXPECT_EQ(empty.loaded->Pop().page, 12u);
+  EXPECT_EQ(empty.loaded->Pop().first, 12u);
 }
 
 }  // namespace

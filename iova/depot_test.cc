@@ -72,7 +72,7 @@ TEST(DepotConcurrent, OneOwnerAtATime) {
         if (m == nullptr) m = depot->TakeEmpty();
         if (m == nullptr) continue;
         while (!m->empty()) {
-          if (m->Pop().page != m->number()) bad = true;
+          if (m->Pop().first != m->number()) bad = true;
         }
         m->Push({m->number()});
         m->Push({m->number()});

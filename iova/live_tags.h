@@ -34,8 +34,11 @@
 // entry sees that the tag does not name its magazine, drops it and counts it.
 // That mends the overlap as long as neither magazine goes back to the store
 // between the two steps of the other free; if one does, the address can be
-// handed out twice. Threads that do not trust each other to free an address
-// once take FreeCheck::kExact, in which the later of the two gets kDoubleFree.
+// handed out twice. (Overlap: neither free happens before the other. On a
+// machine with weakly ordered memory the second may even begin after the first
+// has ended, as long as nothing the two threads did orders them.) Threads that
+// do not trust each other to free an address once take FreeCheck::kExact, in
+// which the later of the two gets kDoubleFree.
 //
 // Memory: 2 bytes a page where short ranges are, 2 a granule where long ones
 // are, in leaves of 2^14 pages and 2^11 granules (SparseArray) that stay.
@@ -57,10 +60,11 @@ namespace dmamap::inline v0 {
 enum class FreeCheck : std::uint8_t {
   // One load, one compare, one store. Always finds a double free on one
   // thread, or on two when the one free happens before the other; a wrong size
-  // and a foreign address always. Two frees of one address that overlap in time
-  // (a race in the caller) may both report success. The surplus entry is then
+  // and a foreign address always. Two frees of one address of which neither
+  // happens before the other (a race in the caller) may both report success.
+  // The surplus entry is then
   // dropped and counted (AllocatorStats::late_double_frees), unless the
-  // address went back to the store within those few instructions: then it can
+  // address went back to the store before the second wrote its tag: then it can
   // be handed out twice.
   kOrdered,
   // One compare-exchange: of frees that race, exactly one succeeds.
@@ -222,7 +226,7 @@ class LiveTags {
     const Result<void> checked = Check(first, pages);
     if (!checked.ok()) return checked;
     if (!FindRange(first, pages)->Exchange(LiveTag(pages), to)) {
-      return Error::kDoubleFree;
+      return Overtaken(Check(first, pages));
     }
     if (!to.is_retired()) ForgetLength(first, pages);
     return Ok();
@@ -235,7 +239,7 @@ class LiveTags {
     const Result<void> checked = CheckRetired(first, pages);
     if (!checked.ok()) return checked;
     if (!FindRange(first, pages)->Exchange(Tag::Retired(pages), to)) {
-      return Error::kDoubleFree;
+      return Overtaken(CheckRetired(first, pages));
     }
     if (!to.is_live()) ForgetLength(first, pages);
     return Ok();
@@ -264,6 +268,11 @@ class LiveTags {
   std::uint64_t bytes() const { return short_.bytes() + long_.bytes(); }
 
  private:
+  // The error of a call that found the tag changed by another one. When the tag
+  // is back by now, that one has ended the range in between.
+  static Error Overtaken(const Result<void>& checked) {
+    return checked.ok() ? Error::kDoubleFree : checked.error();
+  }
   bool IsLong(std::uint64_t pages) const { return pages > longest_short_; }
   Cell* FindLong(std::uint64_t first) const {
     const std::uint64_t granule = first >> granule_order_;

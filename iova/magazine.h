@@ -5,8 +5,9 @@
 #define DMAMAP_IOVA_MAGAZINE_H_
 
 // Magazine: a fixed-size stack of entries (Bonwick and Adams, "Magazines and
-// Vmem", USENIX 2001). An entry is a page number and where its tag is kept, so
-// that taking one needs no look-up. 127 entries and a header fill 2 KiB.
+// Vmem", USENIX 2001). An entry is a range's first byte and where its tag is
+// kept, so that taking one needs no look-up. 127 entries and a header fill 2
+// KiB.
 //
 // It has one owner at a time: a slot's cache or, while it lies in the depot,
 // nobody. All but `next` is plain memory that changes hands through the
@@ -25,10 +26,10 @@
 
 namespace dmamap::inline v0 {
 
-// A page and the cell of its tag (null where no tags are kept).
+// A range's first byte and the cell of its tag (null where no tags are kept).
 template <class Cell>
 struct MagazineEntry {
-  std::uint64_t page = 0;
+  std::uint64_t first = 0;
   Cell* cell = nullptr;
 };
 
@@ -39,6 +40,18 @@ class alignas(kCacheLine) Magazine {
 
  public:
   using Entry = MagazineEntry<Cell>;
+  // First bytes and cells apart, so that an index finds both without
+  // arithmetic.
+  struct Slots {
+    std::array<PlainFor<Atom, std::uint64_t>, kEntries> first;
+    std::array<PlainFor<Atom, Cell*>, kEntries> cell;
+
+    Entry operator[](std::size_t i) const { return {first[i], cell[i]}; }
+    void Set(std::size_t i, const Entry& entry) {
+      first[i] = entry.first;
+      cell[i] = entry.cell;
+    }
+  };
   static constexpr std::size_t kCapacity = kEntries;
 
   explicit Magazine(std::uint16_t number) : number_(number) {}
@@ -55,7 +68,7 @@ class alignas(kCacheLine) Magazine {
   // REQUIRES: !full().
   void Push(const Entry& entry) {
     DMAMAP_ASSERT(!full());
-    entries_[count()] = entry;
+    entries_.Set(count(), entry);
     Resize(count() + 1);
   }
   // The entry that Pop takes. REQUIRES: !empty().
@@ -70,36 +83,40 @@ class alignas(kCacheLine) Magazine {
     return entry;
   }
 
-  // Brings the newest entry that is at most `last` to the top. False when
-  // there is none: nothing changed. At most kCapacity steps.
+  // Brings the newest entry that begins at most at `last` to the top. False
+  // when there is none: nothing changed. At most kCapacity steps.
   bool RaiseFitting(std::uint64_t last) {
     for (std::size_t i = count(); i-- > 0;) {
       const Entry entry = entries_[i];
-      if (entry.page > last) continue;
+      if (entry.first > last) continue;
       const Entry top = Top();
-      entries_[i] = top;
-      entries_[count() - 1] = entry;
+      entries_.Set(i, top);
+      entries_.Set(count() - 1, entry);
       return true;
     }
     return false;
   }
 
-  // i < count(), from the oldest.
+  // i < kCapacity, from the oldest.
   Entry at(std::size_t i) const {
-    DMAMAP_ASSERT(i < count());
+    DMAMAP_ASSERT(i < kCapacity);
     return entries_[i];
   }
+
+  // For an owner who keeps the count himself for a while: the entries, from the
+  // oldest, and what the count is in the end. REQUIRES: n <= kCapacity, and the
+  // first n entries were written.
+  Slots& slots() { return entries_; }
+  void Resize(std::size_t n) { count_ = static_cast<std::uint16_t>(n); }
 
   // The magazine below this one in a list of the depot: its number + 1, or 0.
   Atom<std::uint32_t>& next() { return next_; }
 
  private:
-  void Resize(std::size_t n) { count_ = static_cast<std::uint16_t>(n); }
-
   PlainFor<Atom, std::uint16_t> count_{0};
   const std::uint16_t number_;
   Atom<std::uint32_t> next_{0};
-  std::array<PlainFor<Atom, Entry>, kEntries> entries_;
+  Slots entries_;
 };
 static_assert(sizeof(Magazine<int>) == 2048);
 

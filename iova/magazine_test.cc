@@ -18,10 +18,10 @@ TEST(Magazine, IsAStack) {
   m.Push({2});
   m.Push({3});
   EXPECT_TRUE(m.full());
-  EXPECT_EQ(m.Pop().page, 3u);
-  EXPECT_EQ(m.Top().page, 2u);
-  EXPECT_EQ(m.Pop().page, 2u);
-  EXPECT_EQ(m.Pop().page, 1u);
+  EXPECT_EQ(m.Pop().first, 3u);
+  EXPECT_EQ(m.Top().first, 2u);
+  EXPECT_EQ(m.Pop().first, 2u);
+  EXPECT_EQ(m.Pop().first, 1u);
   EXPECT_TRUE(m.empty());
 }
 
@@ -30,12 +30,12 @@ TEST(Magazine, FindsAnEntryThatFitsBelowTheTop) {
   EXPECT_FALSE(m.RaiseFitting(~std::uint64_t{0}));
   for (std::uint64_t page : {30u, 10u, 20u, 40u}) m.Push({page});
   EXPECT_FALSE(m.RaiseFitting(9));
-  EXPECT_EQ(m.Top().page, 40u);
+  EXPECT_EQ(m.Top().first, 40u);
   EXPECT_TRUE(m.RaiseFitting(20));  // the newest that fits
-  EXPECT_EQ(m.Pop().page, 20u);
-  EXPECT_EQ(m.Top().page, 40u);
+  EXPECT_EQ(m.Pop().first, 20u);
+  EXPECT_EQ(m.Top().first, 40u);
   EXPECT_TRUE(m.RaiseFitting(10));
-  EXPECT_EQ(m.Pop().page, 10u);
+  EXPECT_EQ(m.Pop().first, 10u);
   EXPECT_TRUE(m.RaiseFitting(40));
   EXPECT_EQ(m.count(), 2u);
 }

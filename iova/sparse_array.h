@@ -72,23 +72,30 @@ class SparseArray {
     return &leaf->cell[index & (kLeafCells - 1)];
   }
 
-  // Where one caller found a cell last. Leaves stay, so it never goes stale.
+  // Where one caller found cells: leaves by the low bits of their number, so
+  // that callers who go back and forth between neighbours find them all. Leaves
+  // stay: it never goes stale.
   struct Hint {
-    std::uint64_t leaf = ~std::uint64_t{0};
-    Cell* cells = nullptr;
+    static constexpr std::size_t kPlaces = 8;
+    struct Place {
+      std::uint64_t leaf = ~std::uint64_t{0};
+      Cell* cells = nullptr;
+    };
+    std::array<Place, kPlaces> place;
   };
 
-  // The same, sooner when the cell lies in the leaf that `hint` names.
+  // The same, sooner for a caller that looks where it looked before.
   Cell* Find(std::uint64_t index, Hint& hint) const {
-    if (index >> kLeafBits == hint.leaf) [[likely]] {
-      return hint.cells + (index & (kLeafCells - 1));
+    const std::uint64_t leaf = index >> kLeafBits;
+    typename Hint::Place& place = hint.place[leaf % Hint::kPlaces];
+    if (place.leaf != leaf) [[unlikely]] {
+      Cell* cell = Find(index);
+      if (cell == nullptr) return nullptr;
+      place = {leaf, cell - (index & (kLeafCells - 1))};
     }
-    Cell* cell = Find(index);
-    if (cell != nullptr) {
-      hint.leaf = index >> kLeafBits;
-      hint.cells = cell - (index & (kLeafCells - 1));
-    }
-    return cell;
+    // The compiler cannot know it, and would look again.
+    if (place.cells == nullptr) __builtin_unreachable();
+    return place.cells + (index & (kLeafCells - 1));
   }
 
   // Makes the cells [first, last] findable. kNoMemory: some may be.
