@@ -101,6 +101,7 @@ class Depot {
 
   // Full magazines of the class that wait now, or a little ago.
   std::uint32_t waiting(unsigned size_class) const {
+    // relaxed: a bound, and a statistic.
     return full_[size_class].waiting.load(std::memory_order_relaxed);
   }
   // Bytes of all magazines, wherever they are.
@@ -153,7 +154,8 @@ class Depot {
   }
 
   MagazineType* At(std::uint32_t number) const {
-    // C2, acquire: pairs with C1.
+    // C2, acquire both: pair with C1. Who has the number from a list has the
+    // edge through D2 already; so At is right for a number from anywhere.
     Chunk* chunk = table_[number / kChunk].load(std::memory_order_acquire);
     return chunk->magazine[number % kChunk].load(std::memory_order_acquire);
   }
@@ -180,7 +182,9 @@ class Depot {
       // and the exchange fails.
       const std::uint32_t below =
           magazine->next().load(std::memory_order_relaxed);
-      // D2, acquire on both outcomes: pairs with D1.
+      // D2, acquire on both outcomes: pairs with D1. On failure for the next
+      // turn's `next`. On success the load that gave `head` has done it, as
+      // long as equal tags mean the same store: the edge does not rest on that.
       if (list.head.compare_exchange_weak(head, Next(head, below),
                                           std::memory_order_acquire,
                                           std::memory_order_acquire)) {
@@ -207,6 +211,7 @@ class Depot {
                                MagazineType(static_cast<std::uint16_t>(number));
     if (magazine == nullptr) {
       std::uint32_t mine = number + 1;
+      // relaxed: as above.
       (void)made_.compare_exchange_strong(
           mine, number, std::memory_order_relaxed, std::memory_order_relaxed);
       return nullptr;
@@ -224,7 +229,7 @@ class Depot {
     Chunk* fresh = new (std::nothrow) Chunk();
     if (fresh == nullptr) return nullptr;
     // C1, release, and C2, acquire if another thread was first.
-    if (entry.compare_exchange_strong(chunk, fresh, std::memory_order_acq_rel,
+    if (entry.compare_exchange_strong(chunk, fresh, std::memory_order_release,
                                       std::memory_order_acquire)) {
       return fresh;
     }
@@ -239,6 +244,7 @@ class Depot {
     for (std::uint32_t n = 0; top != 0 && n <= kMaxMagazines; ++n) {
       MagazineType* magazine = At(top - 1);
       fn(*magazine);
+      // relaxed: as above.
       top = magazine->next().load(std::memory_order_relaxed);
     }
   }

@@ -211,6 +211,24 @@ TEST(Atomic, OneSourceRunsUnderBothPolicies) {
   }
 }
 
+// A policy class names its atomics by an alias template.
+struct AliasPolicy {
+  template <class T>
+  using Atom = Atomic<T>;
+};
+template <class Policy>
+using MailboxOf = Mailbox<Policy::template Atom>;
+
+TEST(Atomic, TheRestOfThePolicyFollowsAnAlias) {
+  static_assert(std::is_same_v<PlainFor<AliasPolicy::Atom, int>, Plain<int>>);
+  const Report weak =
+      Explore({.weaken = {.function = "Put", .access = "fence"}}, [] {
+        MailboxOf<AliasPolicy> box;
+        RunThreads({[&] { box.Put(7); }, [&] { (void)box.Take(); }});
+      });
+  EXPECT_NE(weak.failure.find("data race"), std::string::npos) << weak;
+}
+
 // A static keeps its value and starts each execution with a new history.
 TEST(Atomic, MayOutliveAnExecution) {
   Atomic<int> outside{5};

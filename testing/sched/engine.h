@@ -123,8 +123,16 @@ class Engine {
     std::abort();  // nobody resumes a thread of a failed execution
   }
 
+  // Whether an access to `cell` has no rival, now or before: the caller of
+  // RunThreads makes it, of what no thread has accessed.
+  bool IsBare(const Cell& cell) const {
+    return running_ == kMain && (failed_ || !HasHistory(cell));
+  }
+
   OpResult Perform(Op op) {
-    if (running_ == kMain && (failed_ || !HasHistory(op))) return Bare(op);
+    if (op.cell == nullptr ? running_ == kMain && failed_ : IsBare(*op.cell)) {
+      return Bare(op);
+    }
     if (options_.sites != nullptr) NoteSite(*options_.sites, op);
     if (options_.weaken.Matches(op.site, op.name)) {
       (options_.weaken.failure ? op.failure : op.order) = options_.weaken.to;
@@ -144,15 +152,7 @@ class Engine {
   }
   void Destroyed(Cell& cell) {
     if (failed_ || cell.execution != execution_) return;
-    const Clock& now = views_[running_].now.clock;
-    bool ordered = now.Covers(cell.created) && !scheduler_.Announces(cell);
-    if (cell.location < Cell::kEnded) {
-      const Clock& accesses = memory_.accesses(cell.location);
-      for (ThreadId t = 0; t <= kMaxThreads; ++t) {
-        ordered = ordered && now.Covers({t, accesses.at[t]});
-      }
-    }
-    if (!ordered) {
+    if (running_ != kMain && !MayDestroy(cell)) {
       Fail("data race: destroys " + trace_.Name(cell) +
            " while another thread may access it");
     }
@@ -179,6 +179,19 @@ class Engine {
     return {running_, views_[running_].now.clock.at[running_]};
   }
   void Tick() { ++views_[running_].now.clock.at[running_]; }
+
+  // The caller of RunThreads always may: all threads have ended.
+  bool MayDestroy(const Cell& cell) const {
+    const Clock& now = views_[running_].now.clock;
+    bool ordered = now.Covers(cell.created) && !scheduler_.Announces(cell);
+    if (cell.location < Cell::kEnded) {
+      const Clock& accesses = memory_.accesses(cell.location);
+      for (ThreadId t = 0; t <= kMaxThreads; ++t) {
+        ordered = ordered && now.Covers({t, accesses.at[t]});
+      }
+    }
+    return ordered;
+  }
 
   // Brings each thread to its first access.
   void StartAll(Threads threads) {
@@ -242,13 +255,12 @@ class Engine {
   bool OnlySpins(const Op& op) {
     Progress& progress = progress_[running_];
     if (op.kind == OpKind::kRelax) return progress.Relax();
-    if (op.cell == nullptr || !HasHistory(op)) return false;
+    if (op.cell == nullptr || !HasHistory(*op.cell)) return false;
     return access_.OnlySpins(op, op.cell->location, views_[running_], progress);
   }
 
-  bool HasHistory(const Op& op) const {
-    return op.cell == nullptr || (op.cell->execution == execution_ &&
-                                  op.cell->location < Cell::kEnded);
+  bool HasHistory(const Cell& cell) const {
+    return cell.execution == execution_ && cell.location < Cell::kEnded;
   }
 
   // The location of a cell that a thread accesses.

@@ -49,22 +49,26 @@ inline std::vector<std::memory_order> OneStepWeaker(OpKind kind,
 inline std::string Describe(const Op& op, std::memory_order from,
                             const Weaken& weaken) {
   return std::string(BaseName(op.site)) + ":" + std::to_string(op.site.line) +
-         " " + op.site.function + ": " + op.name + " " + OrderName(from) +
-         (weaken.failure ? " on failure" : "") + " -> " + OrderName(weaken.to);
+         " " + std::string(FunctionName(op.site.function)) + ": " + op.name +
+         " " + OrderName(from) + (weaken.failure ? " on failure" : "") +
+         " -> " + OrderName(weaken.to);
 }
 
 }  // namespace internal
 
-// The weaker orders that the test does not notice, as "sync.h:96 unlock: store
+// The weaker orders that no body notices, as "sync.h:96 unlock: store
 // release -> relaxed"; sorted by place. Empty: each order is needed. A failure
-// of the unchanged body is the one entry then.
-inline std::vector<std::string> UnneededOrders(const Options& options,
-                                               const Body& body) {
+// of an unchanged body is the one entry then.
+inline std::vector<std::string> UnneededOrders(
+    const Options& options, const std::vector<Body>& bodies) {
   std::vector<Op> sites;
   Options observe = options;
   observe.sites = &sites;
-  const Report unchanged = Explore(observe, body);
-  if (!unchanged.ok) return {"the unchanged body fails: " + unchanged.failure};
+  for (const Body& body : bodies) {
+    const Report unchanged = Explore(observe, body);
+    if (!unchanged.ok)
+      return {"the unchanged body fails: " + unchanged.failure};
+  }
 
   std::vector<std::string> unneeded;
   const auto try_weaker = [&](const Op& op, bool failure) {
@@ -77,7 +81,8 @@ inline std::vector<std::string> UnneededOrders(const Options& options,
                        .line = op.site.line,
                        .failure = failure,
                        .to = to};
-      if (Explore(weaker, body).ok) {
+      const auto passes = [&](const Body& b) { return Explore(weaker, b).ok; };
+      if (std::all_of(bodies.begin(), bodies.end(), passes)) {
         unneeded.push_back(internal::Describe(op, from, weaker.weaken));
       }
     }
@@ -88,6 +93,10 @@ inline std::vector<std::string> UnneededOrders(const Options& options,
   }
   std::sort(unneeded.begin(), unneeded.end());
   return unneeded;
+}
+inline std::vector<std::string> UnneededOrders(const Options& options,
+                                               const Body& body) {
+  return UnneededOrders(options, std::vector<Body>{body});
 }
 
 }  // namespace sched

@@ -56,16 +56,22 @@ class Plain {
   Plain& operator-=(const U& by) {
     return *this = static_cast<T>(Get() - by);
   }
-  Plain& operator++() { return *this += 1; }
-  Plain& operator--() { return *this -= 1; }
+  Plain& operator++() {
+    T next = Get();
+    return *this = ++next;
+  }
+  Plain& operator--() {
+    T next = Get();
+    return *this = --next;
+  }
   T operator++(int) {
     T old = Get();
-    *this += 1;
+    ++*this;
     return old;
   }
   T operator--(int) {
     T old = Get();
-    *this -= 1;
+    --*this;
     return old;
   }
 

@@ -35,18 +35,26 @@ inline std::string_view BaseName(const Site& site) {
   return slash == file.npos ? file : file.substr(slash + 1);
 }
 
+// Its function without template arguments, which g++ adds and clang does not.
+inline std::string_view FunctionName(std::string_view function) {
+  if (function.starts_with("operator")) return function;  // operator<
+  return function.substr(0, function.find('<'));
+}
+
 // A negative control on the shipped source: the order of some accesses becomes
 // `to`. Weaken{.function = "unlock"} makes every access in functions of that
 // name relaxed.
 struct Weaken {
-  std::string_view function = {};  // without its class; empty: nothing
-  std::string_view access = {};    // "store", "fence" ...; empty: each
-  int line = 0;                    // 0: each
-  bool failure = false;            // of a compare: the order on failure
+  // Without its class and template arguments; empty: nothing.
+  std::string_view function = {};
+  std::string_view access = {};  // "store", "fence" ...; empty: each
+  int line = 0;                  // 0: each
+  bool failure = false;          // of a compare: the order on failure
   std::memory_order to = std::memory_order_relaxed;
 
   bool Matches(const Site& site, std::string_view name) const {
-    return !function.empty() && function == site.function &&
+    return !function.empty() &&
+           FunctionName(function) == FunctionName(site.function) &&
            (access.empty() || access == name) &&
            (line == 0 || line == site.line);
   }

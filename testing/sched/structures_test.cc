@@ -294,6 +294,52 @@ TEST(Structures, AnUnneededOrderIsNamed) {
   EXPECT_NE(unneeded[1].find("structures_test.cc:"), std::string::npos);
 }
 
+// What one body does not notice, another may.
+TEST(Structures, AnOrderIsNeededWhenOneBodyNeedsIt) {
+  const auto body = [](bool reads) {
+    return [reads] {
+      Atomic<int> x{0};
+      Plain<int> data{0};
+      RunThreads({[&] {
+                    data = 1;
+                    x.store(1, kRelease);
+                  },
+                  [&] {
+                    if (x.load(kAcquire) == 1 && reads) Check(data == 1, "1");
+                  }});
+    };
+  };
+  EXPECT_EQ(UnneededOrders({}, body(false)).size(), 2u);
+  EXPECT_EQ(UnneededOrders({}, {body(false), body(true)}),
+            std::vector<std::string>{});
+}
+
+// g++ calls it "Give<int>".
+template <class T>
+void Give(Atomic<T>& x) {
+  x.store(1, kRelease);
+}
+
+TEST(Structures, AFunctionTemplateIsNamedWithoutItsArguments) {
+  const Body body = [] {
+    Atomic<int> x{0};
+    Plain<int> data{0};
+    RunThreads({[&] {
+                  data = 1;
+                  Give<int>(x);
+                },
+                [&] {
+                  if (x.load(kAcquire) == 1) Check(data == 1, "data");
+                }});
+  };
+  EXPECT_TRUE(Explore({}, body).exhaustive());
+  const Report weak = Explore({.weaken = {.function = "Give"}}, body);
+  EXPECT_NE(weak.failure.find(kRace), std::string::npos) << weak;
+  EXPECT_TRUE(Explore({.weaken = {.function = "Giv"}}, body).ok);
+  EXPECT_EQ(UnneededOrders({}, body), std::vector<std::string>{});
+  EXPECT_EQ(FunctionName("operator<"), "operator<");
+}
+
 }  // namespace
 }  // namespace sched
 }  // namespace dmamap::inline v0
