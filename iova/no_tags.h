@@ -19,20 +19,13 @@ namespace dmamap::inline v0 {
 template <template <class> class Atom = std::atomic>
 class NoTags {
  public:
-  // One cell stands for all pages. A cell of anybody else's (CpuCache has one
-  // that means no entry) believes nothing.
+  // One cell stands for all pages.
   class Cell {
    public:
-    bool Is(Tag) const { return believes_; }
+    bool Is(Tag) const { return true; }
     void Store(Tag) {}
-    bool Exchange(Tag, Tag) { return believes_; }
-
-   private:
-    friend NoTags;
-    bool believes_ = false;
+    bool Exchange(Tag, Tag) { return true; }
   };
-
-  NoTags() { cell_.believes_ = true; }
 
   Result<void> Init(unsigned, unsigned) { return Ok(); }
   Cell* Find(std::uint64_t) const { return &cell_; }

@@ -4,9 +4,9 @@
 #ifndef DMAMAP_IOVA_STATS_H_
 #define DMAMAP_IOVA_STATS_H_
 
-// What an allocator counts. Exact when nobody allocates or frees. Otherwise each
-// is a figure of some moment of the call, not all of the same one: `live` and
-// `cached`, which are differences, can be off by what happened meanwhile, a
+// What an allocator counts. Exact when nobody allocates or frees. Otherwise
+// each is a figure of some moment of the call, not all of the same one: `live`
+// and `cached`, which are differences, can be off by what happened meanwhile, a
 // magazine's refill included, and even lie below zero (modulo 2^64).
 
 #include <array>

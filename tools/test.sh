@@ -5,18 +5,19 @@
 #
 # Usage: tools/test.sh [STEP...]        (without a step: all of them, in order)
 #
-#   tools       the tests of the scripts in this folder
-#   sources     licence headers, include guards, and who may include whom
-#   format      clang-format and buildifier
-#   headers     each shipped header compiles alone: g++ and clang++, -Werror
-#   consumers   a program embeds dmamap in each way that README.md offers
-#   bazel       bazel test //...
-#   tsan        the tests tagged "concurrent" under the thread sanitizer
-#   asan        the same under the address and undefined-behaviour sanitizers
+#   tools         the tests of the scripts in this folder
+#   sources       licence headers, include guards, and who may include whom
+#   format        clang-format and buildifier
+#   headers       each shipped header compiles alone: g++ and clang++, -Werror
+#   consumers     a program embeds dmamap in each way that README.md offers
+#   instructions  the fast paths of iova/ have not grown (valgrind)
+#   bazel         bazel test //...
+#   tsan          the tests tagged "concurrent" under the thread sanitizer
+#   asan          the same under the address and undefined-behaviour sanitizers
 #
 # On demand, since it doubles the time:
 #
-#   clang       bazel test //... compiled with clang
+#   clang         bazel test //... compiled with clang
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
@@ -82,6 +83,7 @@ run_step() {
       ;;
     headers) check headers python3 tools/check_headers.py ;;
     consumers) check consumers tools/check_consumers.sh ;;
+    instructions) check instructions python3 tools/check_instructions.py ;;
     bazel)
       bazel_test bazel 'tests(//...)'
       bazel query --noshow_progress "$(tagged manual)" </dev/null 2>/dev/null |
@@ -92,7 +94,7 @@ run_step() {
   esac
 }
 
-steps=(tools sources format headers consumers bazel tsan asan)
+steps=(tools sources format headers consumers instructions bazel tsan asan)
 case ${1:-} in
   -h | --help)
     sed -n '/^# Runs every/,/^set /{ /^#/s/^# \{0,1\}//p }' "$0"

@@ -9,7 +9,9 @@ Prints one result line for each test (lib/results.sh).
 import contextlib
 import io
 import json
+import os
 import pathlib
+import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ sys.path.insert(0, str(TOOLS))
 sys.path.insert(0, str(TOOLS / "lib"))
 import check_format  # pylint: disable=wrong-import-position
 import check_headers  # pylint: disable=wrong-import-position
+import check_instructions  # pylint: disable=wrong-import-position
 import check_sources  # pylint: disable=wrong-import-position
 import count_tests  # pylint: disable=wrong-import-position
 import repository  # pylint: disable=wrong-import-position
@@ -353,6 +356,125 @@ class CountTest(TreeTest):
 
   def test_nothing_expected_is_a_failure(self):
     self.assert_fails(self.count(), "test targets (tsan)", "none expected")
+
+
+# A compiler of a version, and a callgrind of which a step takes as many
+# instructions as the file named for its workload says.
+COMPILER = """#!/bin/sh
+case "$*" in *-dM*) echo '#define __VERSION__ "{version}"' ;; esac
+"""
+CALLGRIND = """#!/bin/sh
+for out in "$@"; do
+  case $out in --callgrind-out-file=*) break ;; esac
+done
+shift $(($# - 2))
+echo "totals: $((7000 + $2 * $(cat {root}/$1)))" >"${{out#*=}}"
+"""
+
+
+class InstructionsTest(TreeTest):
+
+  def setUp(self):
+    super().setUp()
+    old = os.environ["PATH"]
+    self.addCleanup(os.environ.__setitem__, "PATH", old)
+    os.environ["PATH"] = "%s:%s" % (self.root / "bin", old)
+    self.tool("valgrind", CALLGRIND.format(root=self.root))
+    self.compiler = "g++ 12.2.0 %s" % platform.machine()
+    self.known(100, 50)
+    self.counts(100, 50)
+
+  def tool(self, name, text):
+    self.write("bin/" + name, text).chmod(0o755)
+
+  def known(self, pair, ring):
+    self.write(
+        check_instructions.RECORD, "# a comment\n"
+        "{0}\tpair_1t\t{1:.2f}\n{0}\tring1024\t{2:.2f}\n".format(
+            self.compiler, pair, ring))
+
+  def counts(self, pair, ring, longer=None):
+    self.write("pair_1t", str(pair))
+    self.write("ring1024", str(ring))
+    self.write("longer", str(longer or 5 * pair // 4))
+
+  def check(self, *argv, version="12.2.0"):
+    self.tool("compiler", COMPILER.format(version=version))
+    return self.results(check_instructions.main, "--compiler=compiler", *argv,
+                        self.root)
+
+  def name(self, workload):
+    return "%s (%s)" % (workload, self.compiler)
+
+  def test_what_is_recorded_passes(self):
+    self.assertEqual(
+        self.check(), {
+            "a longer step is found": ("pass", ""),
+            self.name("pair_1t"): ("pass", ""),
+            self.name("ring1024"): ("pass", "")
+        })
+
+  def test_ten_percent_more_pass_and_eleven_do_not(self):
+    self.counts(110, 50)
+    self.assertEqual(self.check()[self.name("pair_1t")], ("pass", ""))
+    self.counts(111, 50)
+    found = self.check()
+    self.assert_fails(found, self.name("pair_1t"), "+11.0 %")
+    self.assertEqual(found[self.name("ring1024")], ("pass", ""))
+
+  def test_a_record_a_fifth_lower_fails(self):
+    self.known(80, 40)
+    found = self.check()
+    self.assert_fails(found, self.name("pair_1t"), "--record")
+    self.assert_fails(found, self.name("ring1024"), "--record")
+
+  def test_fewer_pass(self):
+    self.counts(60, 30)
+    self.assertEqual({v for v, _ in self.check().values()}, {"pass"})
+
+  def test_another_compiler_is_not_compared(self):
+    self.counts(1000, 500)
+    self.assertEqual(
+        self.check(version="13.1.0"),
+        {"a longer step is found": ("pass", "")})
+
+  def test_a_workload_without_a_record_fails(self):
+    self.write(check_instructions.RECORD,
+               "%s\tpair_1t\t100.00\n" % self.compiler)
+    self.assert_fails(self.check(), self.name("ring1024"), "not recorded")
+
+  def test_record(self):
+    self.counts(200, 300)
+    self.check("--record")
+    self.assertEqual({v for v, _ in self.check().values()}, {"pass"})
+    self.check("--record", version="13.1.0")
+    record = check_instructions.read_record(self.root /
+                                            check_instructions.RECORD)
+    self.assertEqual(record[self.compiler], {"pair_1t": 200, "ring1024": 300})
+    self.assertEqual(len(record), 2)
+
+  def test_a_control_that_is_not_found_fails(self):
+    self.counts(100, 50, longer=105)
+    self.assert_fails(self.check(), "a longer step is found", "pass for")
+
+  def test_no_count_fails(self):
+    self.counts(0, 50, longer=10)
+    self.assert_fails(self.check(), "instructions", "did not count")
+    self.tool("valgrind", "#!/bin/sh\nexit 3\n")
+    self.assert_fails(self.check(), "instructions", "exit status 3")
+
+  def test_a_bad_record_fails(self):
+    self.write(check_instructions.RECORD, "%s\tpair_1t\n" % self.compiler)
+    self.assert_fails(self.check(), "instructions", "recorded.txt:1")
+
+  def test_names_of_compilers(self):
+    name = check_instructions.compiler_name
+    self.assertEqual(
+        name('#define __clang__ 1\n#define __VERSION__ "Debian Clang 14.0.6"\n',
+             "x86_64"), "clang++ 14.0.6 x86_64")
+    self.assertEqual(
+        name('#define __VERSION__ "12.2.0"\n', "aarch64"),
+        "g++ 12.2.0 aarch64")
 
 
 class ResultsTest(unittest.TestCase):

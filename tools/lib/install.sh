@@ -37,6 +37,7 @@ check_packages=(
   command:make=make
   command:npm=npm
   command:pkg-config=pkg-config
+  command:valgrind=valgrind
   file:/etc/ssl/certs/ca-certificates.crt=ca-certificates
 )
 
