@@ -119,17 +119,23 @@ nlohmann::ordered_json ToJson(const Verdict& v) {
   return json;
 }
 
-}  // namespace
-
-std::string RunAll(Report& report, const EngineOptions& options,
-                   std::ostream& progress) {
-  InitializeLibrary(options);
-  std::size_t runs = 0;
+std::vector<std::string> GroupsOf(const Report& report) {
+  std::vector<std::string> groups;
   for (const Row& row : report.rows()) {
-    runs += static_cast<std::size_t>(RepetitionsOf(row, options));
+    if (std::find(groups.begin(), groups.end(), row.group) == groups.end()) {
+      groups.push_back(row.group);
+    }
   }
-  Progress line(progress, runs);
+  return groups;
+}
+
+// Google Benchmark's JSON of the rows of one group.
+nlohmann::ordered_json RunGroup(const std::string& group, Report& report,
+                                const EngineOptions& options, Progress& line,
+                                std::ostream& errors) {
+  benchmark::ClearRegisteredBenchmarks();
   for (const Row& row : report.rows()) {
+    if (row.group != group) continue;
     benchmark::RegisterBenchmark(
         row.Name().c_str(),
         [&](benchmark::State& state) { RunRow(state, row, report, line); })
@@ -140,10 +146,36 @@ std::string RunAll(Report& report, const EngineOptions& options,
   std::ostringstream text;
   Reporter reporter;
   reporter.SetOutputStream(&text);
-  reporter.SetErrorStream(&progress);
+  reporter.SetErrorStream(&errors);
   benchmark::RunSpecifiedBenchmarks(&reporter);
+  return nlohmann::ordered_json::parse(text.str());
+}
+
+}  // namespace
+
+std::string RunAll(Report& report, const EngineOptions& options,
+                   std::ostream& progress) {
+  InitializeLibrary(options);
+  std::size_t runs = 0;
+  for (const Row& row : report.rows()) {
+    runs += static_cast<std::size_t>(RepetitionsOf(row, options));
+  }
+  Progress line(progress, runs);
+  nlohmann::ordered_json json;
+  for (const std::string& group : GroupsOf(report)) {
+    nlohmann::ordered_json part =
+        RunGroup(group, report, options, line, progress);
+    if (json.is_null()) {
+      json = std::move(part);
+    } else {
+      for (auto& run : part["benchmarks"]) {
+        json["benchmarks"].push_back(std::move(run));
+      }
+    }
+  }
   benchmark::Shutdown();
-  auto json = nlohmann::ordered_json::parse(text.str());
+  // Nothing was asked for: still a report.
+  if (json.is_null()) json["benchmarks"] = nlohmann::ordered_json::array();
   json["verdicts"] = nlohmann::ordered_json::array();
   for (const Verdict& v : report.Verdicts()) {
     json["verdicts"].push_back(ToJson(v));

@@ -19,16 +19,12 @@
 #include "benchmarks/peers/iova_workloads.h"
 #include "benchmarks/peers/measure.h"
 #include "benchmarks/peers/peers.h"
-#include "benchmarks/peers/session.h"
+#include "benchmarks/session_rows.h"
 
 namespace dmamap::bench {
 namespace {
 
 using peers::MakeIovaSession;
-using peers::Metric;
-using peers::Repetition;
-using peers::Session;
-using peers::SessionOptions;
 
 // --- Who is measured, and with what ------------------------------------------
 
@@ -147,121 +143,8 @@ constexpr Workload kWorkloads[] = {
     {"frag32_low", Needs::kBoth, kSingle, true},
 };
 
-// --- A row of a session ------------------------------------------------------
-
 // A peer whose single operations take milliseconds is not asked eleven times.
 constexpr int kSlowRepetitions = 3;
-
-SessionOptions OptionsOf(bool quick) {
-  SessionOptions options;
-  options.latency_limit_ns = 1e8;
-  options.ageing_ns = 2e9;
-  options.max_discarded = 10;
-  if (quick) {
-    options.repetition_ns = 3e5;
-    options.latency_limit_ns = 2e7;
-    options.ageing_ns = 5e7;
-    options.max_discarded = 5;
-  }
-  return options;
-}
-
-// The metric, or 0.
-double ValueOf(const std::vector<Metric>& metrics, absl::string_view name) {
-  const auto found =
-      std::find_if(metrics.begin(), metrics.end(),
-                   [&](const Metric& m) { return m.name == name; });
-  return found == metrics.end() ? 0 : found->value;
-}
-
-Outcome BatchOutcome(const Repetition& repetition) {
-  Outcome outcome;
-  outcome.cpu_ns = ValueOf(repetition.metrics, "ns_per_op");
-  for (const Metric& metric : repetition.metrics) {
-    if (metric.name == "refused") {
-      outcome.Add("refused_percent", metric.value);
-    } else if (metric.name == "slowest_thread") {
-      outcome.AddHidden(metric.name, metric.value);
-    }
-  }
-  return outcome;
-}
-
-Outcome LatencyOutcome(const Repetition& repetition) {
-  const double clock = ValueOf(repetition.metrics, "clock_read");
-  const auto net = [&](absl::string_view name) {
-    return std::max(0.0, ValueOf(repetition.metrics, name) - clock);
-  };
-  Outcome outcome;
-  outcome.cpu_ns = net("alloc_mean");
-  outcome.Add("p50", net("alloc_p50"));
-  outcome.Add("p99", net("alloc_p99"));
-  outcome.Add("p999", net("alloc_p999"));
-  outcome.Add("max", net("alloc_max"));
-  outcome.AddHidden("free_mean", net("free_mean"));
-  outcome.AddHidden("samples", ValueOf(repetition.metrics, "alloc_samples"));
-  outcome.AddHidden("clock_read", clock);
-  if (!repetition.clean) outcome.error = "the machine left no quiet moment";
-  return outcome;
-}
-
-// Makes the session when it is first run, and ends it after the last time.
-class SessionRow {
- public:
-  SessionRow(const Contestant& contestant, const Workload& workload,
-             const SessionOptions& options, int repetitions)
-      : make_(contestant.implementation.make),
-        workload_(workload),
-        options_(options),
-        left_(repetitions) {}
-
-  Outcome Run() {
-    if (session_ == nullptr) {
-      absl::StatusOr<std::unique_ptr<Session>> made =
-          make_(workload_.name, options_);
-      if (!made.ok()) {
-        Outcome failed;
-        failed.error = std::string(made.status().message());
-        return failed;
-      }
-      session_ = *std::move(made);
-    }
-    const Repetition repetition = session_->Run();
-    Outcome outcome = workload_.single ? LatencyOutcome(repetition)
-                                       : BatchOutcome(repetition);
-    outcome.AddHidden("failures", repetition.failures);
-    outcome.AddHidden("discarded", std::uint64_t{repetition.discarded});
-    if (!repetition.clean) outcome.remark = "disturbed";
-    if (--left_ == 0) session_.reset();
-    return outcome;
-  }
-
- private:
-  decltype(peers::Implementation::make) make_;
-  const Workload workload_;
-  const SessionOptions options_;
-  int left_;
-  std::unique_ptr<Session> session_;
-};
-
-void AddSessionRow(Report& report, const Contestant& contestant,
-                   const Workload& workload, const IovaRowOptions& options) {
-  Row row;
-  row.part = "iova";
-  row.workload = workload.name;
-  row.implementation = contestant.name;
-  row.operation = workload.operation;
-  if (workload.single && !contestant.ours) row.repetitions = kSlowRepetitions;
-  const int repetitions = row.repetitions == 0
-                              ? options.repetitions
-                              : std::min(row.repetitions, options.repetitions);
-  auto session = std::make_shared<SessionRow>(
-      contestant, workload, OptionsOf(options.quick), repetitions);
-  row.run = [session] { return session->Run(); };
-  if (!contestant.note.empty()) row.notes.push_back(contestant.note);
-  if (contestant.ours) report.Must(Zero(row.Name(), "failures"));
-  report.AddRow(std::move(row));
-}
 
 // --- Memory and age ----------------------------------------------------------
 
@@ -400,7 +283,18 @@ void AddIovaWorkloadRows(Report& report, const IovaRowOptions& options) {
   for (const Workload& workload : kWorkloads) {
     for (const Contestant& contestant : contestants) {
       if (!contestant.Can(workload.needs)) continue;
-      AddSessionRow(report, contestant, workload, options);
+      AddSessionRow(
+          report,
+          {.part = "iova",
+           .workload = workload.name,
+           .implementation = contestant.implementation,
+           .operation = workload.operation,
+           .single = workload.single,
+           .ours = contestant.ours,
+           .note = contestant.note,
+           .repetitions =
+               workload.single && !contestant.ours ? kSlowRepetitions : 0},
+          {.repetitions = options.repetitions, .quick = options.quick});
     }
   }
   AddBounds(report);

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "benchmarks/engine.h"
+#include "benchmarks/iotlb_rows.h"
 #include "benchmarks/iova_rows.h"
 #include "benchmarks/machine.h"
 #include "benchmarks/op_timer.h"
@@ -63,6 +64,8 @@ absl::Status AddRows(const Options& options, const std::string& program,
     AddIovaWorkloadRows(report, {.repetitions = options.repetitions,
                                  .quick = options.quick,
                                  .ageing_ops = options.ageing_ops});
+    AddIotlbWorkloadRows(
+        report, {.repetitions = options.repetitions, .quick = options.quick});
     AddE100Rows(report, options.frames);
   }
   return absl::OkStatus();

@@ -25,7 +25,7 @@ class DmamapIotlb {
     const Result<Translation> found = iotlb_.Lookup(at, permission);
     return {found.ok(), found.ok() ? found->address : PhysAddr()};
   }
-  void Invalidate(Range range) { iotlb_.Remove(range); }
+  void Invalidate(Range range) { (void)iotlb_.Remove(range).ok(); }
   void InvalidateAll() { iotlb_.Clear(); }
   std::size_t size() const { return iotlb_.size(); }
   bool CheckInvariants() const { return iotlb_.CheckInvariants(); }

@@ -63,6 +63,9 @@ struct Row {
   std::function<Outcome()> run;
   std::vector<std::string> notes;  // printed below the part's table
   int repetitions = 0;             // at most; 0: as many as all rows
+  // Rows of one group take turns; groups follow each other in the order of
+  // their first rows, so that what one holds in memory is gone by then.
+  std::string group = "";
 
   std::string Name() const {
     return part + "/" + workload + "/" + implementation;

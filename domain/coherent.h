@@ -78,7 +78,7 @@ class CoherentSpace {
   // The page of `at`. REQUIRES: the lock.
   Result<FaultPage> PageAt(Iova at) const {
     const Range range = Range::Byte(at).RoundOutToPages(page_);
-    const IotlbEntry* e = core_.iotlb.First(range);
+    auto e = core_.iotlb.First(range);
     if (e == nullptr) return Error::kNotMapped;
     // Blocks are page-aligned: a page has one, and it covers the page's start.
     return FaultPage{PointerTo(AddressOf(*e, range.first())), range,
@@ -101,7 +101,7 @@ class CoherentSpace {
     std::uint64_t live = 0;
     const Record* before = nullptr;
     for (const Record* r = head_; r != nullptr; r = r->next) {
-      const IotlbEntry* e = core_.iotlb.First(r->Bytes());
+      auto e = core_.iotlb.First(r->Bytes());
       const bool mapped = e != nullptr && e->token == Token(*r) &&
                           e->range == r->Bytes() &&
                           e->address == PhysAddrOf(r->block.cpu);
@@ -166,7 +166,7 @@ class CoherentSpace {
   Result<Record*> BeginFree(const CoherentBlock& block) {
     Guard guard(core_.lock);
     if (core_.closed) return Error::kShutDown;
-    const IotlbEntry* e = core_.iotlb.First(Range::Byte(block.iova));
+    auto e = core_.iotlb.First(Range::Byte(block.iova));
     // Below first_ an entry's token is no record.
     if (block.iova < first_ || e == nullptr || e->range.first() != block.iova) {
       return core_.Refuse(Error::kNotMapped);

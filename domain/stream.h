@@ -163,7 +163,7 @@ class StreamSpace {
   Result<Permission> PagePermission(Iova at) const {
     const Range range = bounce_.PageRange(at);
     Permission all = Permission::kNone;
-    const IotlbEntry* e = core_.iotlb.First(range);
+    auto e = core_.iotlb.First(range);
     if (e == nullptr) return Error::kNotMapped;
     for (; e != nullptr; e = core_.iotlb.Next(e, range)) {
       all = all | e->permission;
@@ -330,7 +330,7 @@ class StreamSpace {
     if (std::byte* page = bounce_.PageAt(at)) return page;
     const Range range = bounce_.PageRange(at);
     std::uint64_t bytes = 0;
-    for (const IotlbEntry* e = core_.iotlb.First(range); e != nullptr;
+    for (auto e = core_.iotlb.First(range); e != nullptr;
          e = core_.iotlb.Next(e, range)) {
       const StreamRecord& record = *records_.Of(e->range.first());
       const auto r = bounce_.FillPage(fresh, range, BufferOf(record), &bytes);

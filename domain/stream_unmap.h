@@ -116,7 +116,7 @@ bool StreamSpace<Policies>::CheckInvariants() const {
     live += record.state == RecordState::kLive ? 1 : 0;
     quarantined += record.state == RecordState::kQuarantined ? 1 : 0;
     claims += SlotsOf(record).PagesTouchedMinusOne(bounce_.page()) + 1;
-    const IotlbEntry* e = core_.iotlb.First(record.body());
+    auto e = core_.iotlb.First(record.body());
     // Slots are disjoint: the first entry in them is the mapping's, or none is.
     const bool mapped = e != nullptr && e->range == record.body() &&
                         e->token == record.mapping.tag &&

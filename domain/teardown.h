@@ -40,7 +40,7 @@ std::uint64_t Domain<Policies>::ReportLeaks(Report&& report) const {
     Leak leak;
     {
       Guard guard(core_.lock);
-      const IotlbEntry* e =
+      auto e =
           core_.iotlb.First(*Range::FromFirstLast(next, Iova::Max()));
       if (e == nullptr) return count;
       const bool stream = e->range.first().value() < options_.bounce_size;

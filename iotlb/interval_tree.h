@@ -4,7 +4,8 @@
 #ifndef DMAMAP_IOTLB_INTERVAL_TREE_H_
 #define DMAMAP_IOTLB_INTERVAL_TREE_H_
 
-// An augmented interval tree with many keys in a node (a B+-tree).
+// An augmented interval tree with many keys in a node (a B+-tree), which
+// readers search without a lock.
 //
 // All mappings are in the leaves, ordered by first byte, and those with equal
 // first bytes by the order of Insert. Beside each child stands the largest last
@@ -19,135 +20,147 @@
 // whose end reaches the query's first byte. What it arrives at is the leftmost
 // mapping of the whole tree that ends at or behind that byte: of all mappings
 // that could overlap the query it has the smallest first byte, so that either
-// it overlaps, or none does. O(log n), whatever overlaps what; a walk costs
-// O(log n) a step at worst, and most steps stay in one leaf.
+// it overlaps, or none does. O(log n), whatever overlaps what.
 //
-// Records and nodes are type-stable (node_pool.h): a reader that is late reads
-// a node, never freed memory. Nothing here loops on a wrap: ends are inclusive,
-// and no code computes the byte behind a mapping.
+// An update copies the leaf, and each node above whose parent's word on it
+// changes, and becomes visible with one store: in the slot above the topmost
+// copy, or in the root. Only then are the old nodes marked, and reused. A
+// reader that met one of them starts again (tree_path.h); no reader ever
+// touches freed memory, nor waits.
 //
-// Thread-compatible: any number of const callers, or one writer. Const members
-// write nothing. Only Reserve can fail.
+// One writer. Readers: TreePath over root(). Only Reserve can fail.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
-#include "dma/address.h"
 #include "dma/assert.h"
 #include "dma/version.h"
 #include "iotlb/node_pool.h"
 #include "iotlb/tree_node.h"
+#include "iotlb/tree_path.h"
+#include "iotlb/tree_slots.h"
 
 namespace dmamap::inline v0 {
 
-template <NodeMemory Memory = HeapMemory, unsigned kKeys = 16>
+template <class RecordType, NodeMemory Memory = HeapMemory, unsigned kKeys = 16,
+          template <class> class Atom = std::atomic>
 class IntervalTree {
  public:
-  using Node = internal::TreeNode<kKeys>;
-  using Record = internal::MappingRecord<kKeys>;
-
-  // A place in the tree: valid until the next Insert, Erase or Clear.
-  struct Cursor {
-    const Node* leaf = nullptr;
-    unsigned index = 0;
-
-    explicit operator bool() const { return leaf != nullptr; }
-    Record* record() const { return leaf->record(index); }
-  };
+  using Record = RecordType;
+  using Node = internal::TreeNode<kKeys, Atom>;
+  using Path = internal::TreePath<Node>;
 
   explicit IntervalTree(Memory memory = Memory()) : nodes_(std::move(memory)) {}
-  IntervalTree(const IntervalTree&) = delete;
-  IntervalTree& operator=(const IntervalTree&) = delete;
+  IntervalTree(const IntervalTree &) = delete;
+  IntervalTree &operator=(const IntervalTree &) = delete;
 
-  bool empty() const { return root_ == nullptr; }
-  std::size_t height() const { return empty() ? 0 : root_->level + 1; }
+  // Where readers start: the node's address and, in the low bits, its level.
+  const Atom<std::uint64_t> &root() const { return root_; }
+
   std::size_t memory_bytes() const { return nodes_.memory_bytes(); }
-
-  // The leftmost mapping that ends at or behind `at`, or nullptr.
-  Record* FirstReaching(std::uint64_t at) const {
-    const Cursor cursor = FirstReachingCursor(at);
-    return cursor ? cursor.record() : nullptr;
+  std::size_t height() const {
+    const std::uint64_t word = RootWord();
+    return word == 0 ? 0 : static_cast<std::size_t>(word % kCacheLine) + 1;
   }
 
-  // The first mapping in order that overlaps `query`.
-  Cursor First(Range query) const {
-    return Clip(FirstReachingCursor(query.first().value()), query);
+  // Makes the next `count` Inserts certain to succeed, and any number of Erases
+  // at any time; false without memory, and then nothing has changed.
+  [[nodiscard]] bool Reserve(std::size_t count = 1) {
+    // An Insert makes two nodes at each level and a root, before it gives back
+    // those that they replace; an Erase makes two at each level. What an Insert
+    // keeps is a node at each level and a root at most.
+    return nodes_.Reserve(4 * height() + 1 + 2 * count);
   }
 
-  // The next one in order. REQUIRES: First(query) or Next(.., query) returned
-  // `at`, or `at` is Locate() of any record.
-  Cursor Next(Cursor at, Range query) const {
-    return Clip(NextReaching(at, query.first().value()), query);
-  }
-
-  // Where a record of this tree is.
-  static Cursor Locate(const Record& record) {
-    return Cursor{record.leaf, record.leaf->IndexOf(&record)};
-  }
-
-  // The first mapping in order with first byte >= `first`, if any.
-  Cursor LowerBound(Iova first) const {
-    if (empty()) return Cursor();
-    const Node* node = root_;
-    while (node->level > 0) {
-      // The last child that begins below `first`: the mapping sought is there,
-      // or is the one behind it.
-      const unsigned below = node->CountBelow(first.value());
-      node = node->child(below == 0 ? 0 : below - 1);
+  // Enters [first, last] with `record` behind all with the same first byte.
+  // REQUIRES: reserved.
+  void Insert(std::uint64_t first, std::uint64_t last, Record *record) {
+    Path path;
+    if (!path.Start(root_)) {
+      Builder leaf(nodes_.Take());
+      Fence();
+      leaf.Push(first, last, record);
+      PublishRoot(leaf.Finish(), 0);
+      return;
     }
-    const unsigned below = node->CountBelow(first.value());
-    if (below < node->count) return Cursor{node, below};
-    return NextReaching(Cursor{node, below - 1}, 0);
-  }
-
-  // Makes the next Insert certain to succeed; false without memory, and then
-  // nothing has changed.
-  [[nodiscard]] bool Reserve() {
-    // An Insert splits at most each level, and puts a root on top.
-    return nodes_.Reserve(height() + 1);
-  }
-
-  // Enters `record` behind all mappings with the same first byte.
-  // REQUIRES: Reserve() was true since the last Insert, and `record` stays
-  // where it is and keeps its range until Erase or Clear.
-  void Insert(Record& record) {
-    const std::uint64_t first = record.range.first().value();
-    if (empty()) {
-      root_ = TakeNode(0);
+    path.OwnBehind(first);
+    Node &leaf = *path.leaf();
+    const unsigned at = path.index(0);
+    Fence();
+    Made made;
+    if (leaf.size() < kKeys) {
+      Builder copy(nodes_.Take());
+      copy.PushHead(leaf, at);
+      copy.Push(first, last, record);
+      copy.PushFrom(leaf, at, leaf.size());
+      made.Add(copy.Finish());
+      Discard(&leaf);
+    } else {
+      Slots slots;
+      slots.Add(leaf, 0, at);
+      slots.Add(first, last, record);
+      slots.Add(leaf, at, leaf.size());
+      made = Emit(slots, at);
+      Discard(&leaf);
     }
-    Node* node = root_;
-    while (node->level > 0) {
-      const unsigned at_most = node->CountAtMost(first);
-      node = node->child(at_most == 0 ? 0 : at_most - 1);
+    Ascend(path, 0, 1, made);
+  }
+
+  // Takes out the entry of `record`. REQUIRES: Insert(first, .., record) was.
+  void Erase(std::uint64_t first, Record *record) {
+    Path path;
+    Find(path, first, record);
+    EraseAt(path);
+  }
+
+  // Takes out the entry at which `path` stands. REQUIRES: path.IsStill().
+  void EraseAt(Path &path) {
+    Node &leaf = *path.leaf();
+    const unsigned at = path.index(0);
+    const unsigned left = leaf.size() - 1;
+    Fence();
+    Made made;
+    unsigned replaced = 1;
+    if (left >= Node::kFewest || (path.height() == 1 && left > 0)) {
+      Builder copy(nodes_.Take());
+      copy.PushHead(leaf, at);
+      copy.PushFrom(leaf, at + 1, left + 1);
+      made.Add(copy.Finish());
+      Discard(&leaf);
+    } else {
+      Slots slots;
+      slots.Add(leaf, 0, at);
+      slots.Add(leaf, at + 1, left + 1);
+      made = Rebuild(path, 0, slots, kKeys, replaced);
     }
-    InsertSlot(node, node->CountAtMost(first), first,
-               record.range.last().value(), &record);
+    Ascend(path, 0, replaced, made);
   }
 
-  // REQUIRES: `record` is in this tree.
-  void Erase(Record& record) {
-    Node* const node = record.leaf;
-    node->Remove(node->IndexOf(&record));
-    record.leaf = nullptr;
-    Repair(node);
-  }
-
-  // Empties the tree; `drop(Record&)` is told of each record, in order, when
-  // the tree does not use it any more. O(n).
+  // Empties the tree; `drop(Record&)` is told of each record, in order, when no
+  // reader that starts now can find it. O(n).
   template <class Drop>
-  void Clear(Drop&& drop) {
-    Node* const root = std::exchange(root_, nullptr);
-    if (root != nullptr) ClearBelow(root, drop);
+  void Clear(Drop &&drop) {
+    const std::uint64_t word = RootWord();
+    if (word == 0) return;
+    PublishRootWord(0);
+    ClearBelow(NodeOf(word), static_cast<unsigned>(word % kCacheLine), drop);
   }
 
-  // Every invariant of the tree, and that it holds `records` mappings. O(n).
-  bool CheckInvariants(std::size_t records) const {
+  // Every invariant of the tree, and that it holds `records` entries. O(n).
+  // `check(first, last, const Record&)` is asked of each.
+  template <class Check>
+  bool CheckInvariants(std::size_t records, Check &&check) const {
     Census census;
-    if (!empty() && (root_->parent != nullptr || root_->count == 0 ||
-                     (root_->level > 0 && root_->count < 2) ||
-                     !CheckBelow(*root_, census))) {
-      return false;
+    const std::uint64_t word = RootWord();
+    if (word != 0) {
+      const unsigned level = static_cast<unsigned>(word % kCacheLine);
+      const Node &root = *NodeOf(word);
+      const unsigned least = level > 0 ? 2 : 1;
+      if (root.size() < least || !CheckBelow(root, level, census, check)) {
+        return false;
+      }
     }
     return census.records == records && census.nodes == nodes_.live();
   }
@@ -155,205 +168,213 @@ class IntervalTree {
  private:
   friend struct IntervalTreeTestPeer;
 
+  using Builder = internal::NodeBuilder<Node, kKeys>;
+  using Slots = internal::NodeSlots<Node, kKeys>;
+
+  // The one or two nodes that take the place of others; none: they vanish.
+  struct Made {
+    Node *node[2] = {nullptr, nullptr};
+    unsigned count = 0;
+
+    void Add(Node *n) { node[count++] = n; }
+  };
+
   struct Census {
     std::size_t nodes = 0;
     std::size_t records = 0;
-    std::uint64_t last_first = 0;  // first byte of the mapping before
+    std::uint64_t last_first = 0;  // first byte of the entry before
   };
 
-  static Cursor Clip(Cursor cursor, Range query) {
-    const bool overlaps =
-        cursor && cursor.leaf->first[cursor.index] <= query.last().value();
-    return overlaps ? cursor : Cursor();
+  static Node *NodeOf(std::uint64_t word) {
+    return reinterpret_cast<Node *>(
+        static_cast<std::uintptr_t>(word - word % kCacheLine));
   }
-
-  Cursor FirstReachingCursor(std::uint64_t at) const {
-    if (empty() || root_->largest_end() < at) return Cursor();
-    return Descend(root_, at);
+  // relaxed: the writer reads what it wrote.
+  std::uint64_t RootWord() const {
+    return root_.load(std::memory_order_relaxed);
   }
+  // S1, release: pairs with S2.
+  void PublishRootWord(std::uint64_t word) {
+    root_.store(word, std::memory_order_release);
+  }
+  void PublishRoot(Node *node, unsigned level) {
+    PublishRootWord(reinterpret_cast<std::uintptr_t>(node) + level);
+  }
+  // N3, release: pairs with N4. Nodes that this update fills were marked
+  // before.
+  static void Fence() { AtomFence<Atom>(std::memory_order_release); }
 
-  // REQUIRES: something below `node` ends at or behind `at`.
-  static Cursor Descend(const Node* node, std::uint64_t at) {
-    for (std::uint32_t level = node->level; level > 0; --level) {
-      node = node->child(node->FirstReaching(at));
+  // The path to the entry of `record`: behind those with the same first byte
+  // that came before it.
+  void Find(Path &path, std::uint64_t first, Record *record) const {
+    (void)path.Start(root_);
+    path.OwnBefore(first);
+    while (path.index(0) == path.leaf()->size() ||
+           Node::Get(path.leaf()->slot[path.index(0)]) != record) {
+      [[maybe_unused]] const auto reached = path.NextReaching(first);
+      DMAMAP_ASSERT(reached == internal::Reached::kSlot);
     }
-    return Cursor{node, node->FirstReaching(at)};
   }
 
-  // The first mapping behind `from` that ends at or behind `at`.
-  static Cursor NextReaching(Cursor from, std::uint64_t at) {
-    const Node* node = from.leaf;
-    unsigned i = node->NextReaching(from.index + 1, at);
-    while (i == node->count) {
-      const Node* const above = node->parent;
-      if (above == nullptr) return Cursor();
-      i = above->NextReaching(above->IndexOf(node) + 1, at);
-      node = above;
-    }
-    if (node->level > 0) return Descend(node->child(i), at);
-    node->PrefetchBehind(i);
-    return Cursor{node, i};
-  }
-
-  Node* TakeNode(std::uint32_t level) {
-    Node* const node = nodes_.Take();
-    node->Reset(level);
-    return node;
-  }
-
-  // Puts a slot at place `i` of `node`, splitting what is full.
-  void InsertSlot(Node* node, unsigned i, std::uint64_t first,
-                  std::uint64_t end, void* what) {
-    while (node->full()) {
-      Node* const right = Split(node, i);
-      if (i <= node->count) {
-        node->Insert(i, first, end, what);
-      } else {
-        right->Insert(i - node->count, first, end, what);
-      }
-      if (node->parent == nullptr) {
-        GrowRoot(node, right);
+  // `made` takes the place of `replaced` nodes at `level`, the first of which
+  // is path.node(level) or its left sibling (path.index(level + 1) says):
+  // carries the change up as far as it is one, and publishes it.
+  void Ascend(Path &path, unsigned level, unsigned replaced, Made made) {
+    while (level + 1 < path.height()) {
+      Node &above = *path.node(level + 1);
+      const unsigned at = path.index(level + 1);
+      if (replaced == 1 && made.count == 1 &&
+          above.first_at(at) == made.node[0]->first_at(0) &&
+          above.end_at(at) == made.node[0]->largest_end()) {
+        above.Lead(at, made.node[0]);
+        RetireDiscarded();
         return;
       }
-      Node* const above = node->parent;
-      const unsigned place = above->IndexOf(node);
-      above->Summarise(place);
-      node = above;
-      i = place + 1;
-      first = right->smallest_first();
-      end = right->largest_end();
-      what = right;
+      ++level;
+      Slots slots;
+      slots.Add(above, 0, at);
+      for (unsigned i = 0; i < made.count; ++i) slots.AddNode(made.node[i]);
+      slots.Add(above, at + replaced, above.size());
+      const unsigned place = made.count == 2 ? at + 1 : kKeys;
+      made = Rebuild(path, level, slots, place, replaced);
     }
-    node->Insert(i, first, end, what);
-    SummariseUpwards(node);
+    PublishTop(made, level);
+    RetireDiscarded();
   }
 
-  // Halves a full node; a new slot is to come to place `i`. Where slots come
-  // in order of address, the side that will not grow keeps more.
-  Node* Split(Node* node, unsigned i) {
-    Node* const right = TakeNode(node->level);
-    const unsigned keep = i == kKeys ? kKeys - Node::kFewest
-                          : i == 0   ? Node::kFewest
-                                     : kKeys / 2;
-    node->MoveTail(keep, *right);
-    return right;
-  }
-
-  void GrowRoot(Node* left, Node* right) {
-    root_ = TakeNode(left->level + 1);
-    root_->Insert(0, left->smallest_first(), left->largest_end(), left);
-    root_->Insert(1, right->smallest_first(), right->largest_end(), right);
-  }
-
-  // Carries a change of `node` up, as far as it is one.
-  void SummariseUpwards(Node* node) {
-    while (node->parent != nullptr) {
-      Node* const above = node->parent;
-      if (!above->Summarise(above->IndexOf(node))) return;
-      node = above;
+  // New nodes for `slots`, which path.node(level) is to have; `place` is a new
+  // one among them if they are too many. Joins them with a sibling's if they
+  // are too few; then `replaced` becomes 2.
+  Made Rebuild(Path &path, unsigned level, Slots &slots, unsigned place,
+               unsigned &replaced) {
+    Discard(path.node(level));
+    replaced = 1;
+    if (level + 1 == path.height() || slots.size() >= Node::kFewest) {
+      return Emit(slots, place);
     }
-  }
-
-  // `node` has lost a slot: fills it up or does away with it, up to the root.
-  void Repair(Node* node) {
-    while (node->parent != nullptr && node->count < Node::kFewest) {
-      Node* const above = node->parent;
-      const unsigned place = above->IndexOf(node);
-      const unsigned left = place == 0 ? 0 : place - 1;
-      if (!MergeOrLevel(above, left)) {
-        SummariseUpwards(above);
-        return;
-      }
-      node = above;
-    }
-    if (node->parent == nullptr) {
-      ShrinkRoot();
+    const Node &above = *path.node(level + 1);
+    unsigned &at = path.index(level + 1);
+    replaced = 2;
+    if (at == 0) {
+      Node *const right = above.child_at(1);
+      slots.Add(*right, 0, right->size());
+      Discard(right);
     } else {
-      SummariseUpwards(node);
+      Node *const left = above.child_at(--at);
+      slots.Prepend(*left);
+      Discard(left);
     }
+    if (slots.size() <= Node::kMergeAtMost) return Emit(slots, kKeys);
+    return EmitTwo(slots, slots.size() / 2);
   }
 
-  // Brings the children `left` and `left + 1` of `above` to a fair size. True
-  // when they became one, so that `above` has lost a slot.
-  bool MergeOrLevel(Node* above, unsigned left) {
-    Node& l = *above->child(left);
-    Node& r = *above->child(left + 1);
-    const unsigned total = l.count + r.count;
-    const bool merge = total <= Node::kMergeAtMost;
-    const unsigned want = merge ? total : total / 2;
-    if (l.count < want) {
-      l.TakeHead(r, want - l.count);
-    } else {
-      l.MoveTail(want, r);
+  Made Emit(const Slots &slots, unsigned place) {
+    if (slots.size() > kKeys) return EmitTwo(slots, SplitPoint(slots, place));
+    Made made;
+    if (slots.size() != 0) made.Add(Build(slots, 0, slots.size()));
+    return made;
+  }
+  Made EmitTwo(const Slots &slots, unsigned left) {
+    Made made;
+    made.Add(Build(slots, 0, left));
+    made.Add(Build(slots, left, slots.size()));
+    return made;
+  }
+  // Where slots come in order of address, the side that will not grow keeps
+  // more.
+  static unsigned SplitPoint(const Slots &slots, unsigned place) {
+    return place + 1 == slots.size() ? kKeys - Node::kFewest + 1
+           : place == 0              ? Node::kFewest
+                                     : slots.size() / 2;
+  }
+  Node *Build(const Slots &slots, unsigned from, unsigned to) {
+    Builder node(nodes_.Take());
+    for (unsigned i = from; i < to; ++i) {
+      node.Push(slots.first(i), slots.end(i), slots.slot(i));
     }
-    if (merge) {
-      above->Remove(left + 1);
-      nodes_.Put(&r);
-    } else {
-      above->Summarise(left + 1);
-    }
-    above->Summarise(left);
-    return merge;
+    return node.Finish();
   }
 
-  void ShrinkRoot() {
-    Node* const old = root_;
-    if (old->level > 0 && old->count == 1) {
-      root_ = old->child(0);
-      root_->parent = nullptr;
-    } else if (old->count == 0) {
-      root_ = nullptr;
-    } else {
+  void PublishTop(const Made &made, unsigned level) {
+    if (made.count == 0) {
+      PublishRootWord(0);
       return;
     }
-    nodes_.Put(old);
+    Node *top = made.node[0];
+    if (made.count == 2) {
+      Builder root(nodes_.Take());
+      for (Node *node : made.node) {
+        root.Push(node->first_at(0), node->largest_end(), node);
+      }
+      top = root.Finish();
+      ++level;
+    }
+    while (level > 0 && top->size() == 1) {  // a root needs two children
+      Discard(top);
+      top = top->child_at(0);
+      --level;
+    }
+    PublishRoot(top, level);
   }
 
-  // Recursion is as deep as the tree is high: 31 levels hold 2^62 mappings.
+  // Leaves the tree with the change that is under way.
+  void Discard(Node *node) {
+    node->link = discarded_;
+    discarded_ = node;
+  }
+  void RetireDiscarded() {
+    while (discarded_ != nullptr) {
+      Node *const node = std::exchange(discarded_, discarded_->link);
+      node->Retire();
+      nodes_.Put(node);
+    }
+  }
+
+  // Recursion is as deep as the tree is high.
   template <class Drop>
-  void ClearBelow(Node* node, Drop& drop) {
-    for (unsigned i = 0; i < node->count; ++i) {
-      if (node->level > 0) {
-        ClearBelow(node->child(i), drop);
-        continue;
+  void ClearBelow(Node *node, unsigned level, Drop &drop) {
+    node->Retire();
+    for (unsigned i = 0; i < node->size(); ++i) {
+      if (level > 0) {
+        ClearBelow(node->child_at(i), level - 1, drop);
+      } else {
+        drop(*static_cast<Record *>(Node::Get(node->slot[i])));
       }
-      Record* const record = node->record(i);
-      record->leaf = nullptr;
-      drop(*record);
     }
     nodes_.Put(node);
   }
 
-  bool CheckBelow(const Node& node, Census& census) const {
+  template <class Check>
+  bool CheckBelow(const Node &node, unsigned level, Census &census,
+                  Check &check) const {
     ++census.nodes;
-    if (&node != root_ && node.count < Node::kFewest) return false;
-    if (!node.CheckInvariants()) return false;
-    for (unsigned i = 0; i < node.count; ++i) {
-      const bool good = node.level == 0 ? CheckRecord(node, i, census)
-                                        : CheckChild(node, i, census);
-      if (!good) return false;
+    const bool root = &node == NodeOf(RootWord());
+    if (!node.CheckInvariants() || (!root && node.size() < Node::kFewest)) {
+      return false;
+    }
+    for (unsigned i = 0; i < node.size(); ++i) {
+      const std::uint64_t first = node.first_at(i), end = node.end_at(i);
+      if (level > 0) {
+        const Node &child = *node.child_at(i);
+        if (child.size() == 0 || !CheckBelow(child, level - 1, census, check) ||
+            first != child.first_at(0) || end != child.largest_end()) {
+          return false;
+        }
+        continue;
+      }
+      ++census.records;
+      if (first < census.last_first) return false;
+      census.last_first = first;
+      if (!check(first, end, *static_cast<Record *>(Node::Get(node.slot[i])))) {
+        return false;
+      }
     }
     return true;
   }
-  bool CheckChild(const Node& node, unsigned i, Census& census) const {
-    const Node& child = *node.child(i);
-    return child.parent == &node && child.level + 1 == node.level &&
-           child.count > 0 && CheckBelow(child, census) &&
-           node.first[i] == child.smallest_first() &&
-           node.end[i] == child.largest_end();
-  }
-  static bool CheckRecord(const Node& node, unsigned i, Census& census) {
-    const Record& record = *node.record(i);
-    ++census.records;
-    const bool in_order = node.first[i] >= census.last_first;
-    census.last_first = node.first[i];
-    return in_order && record.leaf == &node &&
-           record.range.first().value() == node.first[i] &&
-           record.range.last().value() == node.end[i];
-  }
 
-  Node* root_ = nullptr;
+  Atom<std::uint64_t> root_{0};
   NodePool<Node, Memory> nodes_;
+  Node *discarded_ = nullptr;
 };
 
 }  // namespace dmamap::inline v0

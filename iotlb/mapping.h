@@ -32,13 +32,13 @@ struct IotlbEntry {
   Permission permission = Permission::kNone;
   std::uint64_t token = 0;  // opaque to the IOTLB
 
-  friend constexpr bool operator==(const IotlbEntry&,
-                                   const IotlbEntry&) = default;
+  friend constexpr bool operator==(const IotlbEntry &,
+                                   const IotlbEntry &) = default;
 };
 
 // kInvalidArgument for a value that is no Permission, kOverflow when the memory
 // would pass 2^64-1.
-constexpr Result<void> Validate(const IotlbEntry& entry) {
+constexpr Result<void> Validate(const IotlbEntry &entry) {
   if (!IsValid(entry.permission)) return Error::kInvalidArgument;
   if (!entry.address.CheckedAdd(entry.range.size_minus_one()).ok()) {
     return Error::kOverflow;
@@ -47,7 +47,7 @@ constexpr Result<void> Validate(const IotlbEntry& entry) {
 }
 
 // The memory behind `at`. REQUIRES: entry.range.Contains(at).
-constexpr PhysAddr AddressOf(const IotlbEntry& entry, Iova at) {
+constexpr PhysAddr AddressOf(const IotlbEntry &entry, Iova at) {
   DMAMAP_ASSERT(entry.range.Contains(at));
   return entry.address + (at - entry.range.first());
 }
@@ -61,11 +61,11 @@ struct Translation {
   Permission permission = Permission::kNone;  // all that the mapping grants
   std::uint64_t token = 0;
 
-  friend constexpr bool operator==(const Translation&,
-                                   const Translation&) = default;
+  friend constexpr bool operator==(const Translation &,
+                                   const Translation &) = default;
 };
 
-constexpr Translation TranslationOf(const IotlbEntry& entry, Iova at) {
+constexpr Translation TranslationOf(const IotlbEntry &entry, Iova at) {
   return Translation{AddressOf(entry, at), entry.range.last() - at,
                      entry.permission, entry.token};
 }
@@ -85,7 +85,7 @@ struct Segment {
   Permission permission = Permission::kNone;
   std::uint64_t token = 0;
 
-  friend constexpr bool operator==(const Segment&, const Segment&) = default;
+  friend constexpr bool operator==(const Segment &, const Segment &) = default;
 };
 
 // What Add does when the limit of entries is reached.
@@ -100,16 +100,65 @@ enum class OverlapPolicy : std::uint8_t {
   kRefuse = 1,  // kOverlap, nothing changes
 };
 
+// What Remove does with a mapping that overlaps its range in part.
+enum class RemovePolicy : std::uint8_t {
+  kWhole = 0,  // it goes, all of it (as Linux's vhost IOTLB does)
+  kSplit = 1,  // the bytes outside of the range stay mapped
+};
+
+// What Add does when the new mapping continues one that is there: the bytes
+// and the memory follow each other, permission and token are equal.
+enum class MergePolicy : std::uint8_t {
+  kKeep = 0,   // two mappings
+  kMerge = 1,  // one mapping
+};
+
+// Whether lookups go through the page-indexed front (page_front.h).
+enum class FrontPolicy : std::uint8_t {
+  kOn = 0,
+  kOff = 1,  // the tree alone: least memory, cheapest Add and Remove
+};
+
 struct IotlbOptions {
   std::size_t limit = 0;  // entries; 0: none
   LimitPolicy limit_policy = LimitPolicy::kRefuse;
   OverlapPolicy overlap_policy = OverlapPolicy::kAllow;
+  RemovePolicy remove_policy = RemovePolicy::kWhole;
+  MergePolicy merge_policy = MergePolicy::kKeep;
+  FrontPolicy front_policy = FrontPolicy::kOn;
+  // Misses that can wait for an answer at a time; 0: no list is kept.
+  std::size_t pending_misses = 0;
+  // With the dirty stage: what is recorded, and in which pages.
+  Range dirty_window = {};
+  PageSize dirty_page = {};
 };
 
-// Counted by the writer alone: a lookup writes nothing.
+// True when `next` continues `entry` (MergePolicy::kMerge).
+constexpr bool Continues(const IotlbEntry &entry, const IotlbEntry &next) {
+  return entry.range.IsFollowedBy(next.range) &&
+         entry.permission == next.permission && entry.token == next.token &&
+         entry.address.value() <=
+             ~std::uint64_t{0} - entry.range.size_minus_one() &&
+         next.address - entry.address ==
+             next.range.first() - entry.range.first();
+}
+
+// What a Reader found. Counted by the reader, each on a cache line of its own.
+struct ReaderStats {
+  std::uint64_t hits = 0;
+  std::uint64_t misses = 0;     // kNotMapped
+  std::uint64_t faults = 0;     // kPermission
+  std::uint64_t hint_hits = 0;  // hits that the last-hit hint answered
+};
+
+// Counted by the writer, but for `readers`: what a Reader counted.
 struct IotlbStats {
-  std::uint64_t added = 0;            // mappings that ever entered
-  std::uint64_t removed = 0;          // by Remove, RemoveExact and Clear
+  ReaderStats readers;                // of all Readers, also those that ended
+  std::uint64_t splits = 0;           // mappings that Remove cut
+  std::uint64_t merges = 0;           // mappings that Add joined to another
+  std::size_t front_tables = 0;       // tables of the front
+  std::uint64_t added = 0;            // mappings that ever entered by Add
+  std::uint64_t removed = 0;          // by a Remove call or Clear, whole or cut
   std::uint64_t retired = 0;          // by LimitPolicy::kRetireOldest
   std::uint64_t refused_limit = 0;    // Add that ended in kLimit
   std::uint64_t refused_overlap = 0;  // Add that ended in kOverlap

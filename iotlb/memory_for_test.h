@@ -20,20 +20,20 @@ class FailingMemory {
     std::size_t bytes_held = 0;
   };
 
-  explicit FailingMemory(State* state) : state_(state) {}
+  explicit FailingMemory(State *state) : state_(state) {}
 
-  void* Allocate(std::size_t bytes, std::size_t alignment) {
+  void *Allocate(std::size_t bytes, std::size_t alignment) {
     if (state_->calls++ == state_->fail_at) return nullptr;
     state_->bytes_held += bytes;
     return HeapMemory().Allocate(bytes, alignment);
   }
-  void Free(void* block, std::size_t bytes, std::size_t alignment) {
+  void Free(void *block, std::size_t bytes, std::size_t alignment) {
     state_->bytes_held -= bytes;
     HeapMemory().Free(block, bytes, alignment);
   }
 
  private:
-  State* state_;
+  State *state_;
 };
 static_assert(NodeMemory<FailingMemory>);
 

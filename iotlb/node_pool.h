@@ -36,9 +36,9 @@ namespace dmamap::inline v0 {
 // Where nodes come from. A small handle: each pool keeps a copy.
 template <class M>
 concept NodeMemory = std::copy_constructible<M> &&
-    requires(M& m, void* block, std::size_t bytes, std::size_t alignment) {
+    requires(M &m, void *block, std::size_t bytes, std::size_t alignment) {
   // `bytes` bytes at a multiple of `alignment` (a power of two), or nullptr.
-  { m.Allocate(bytes, alignment) } -> std::same_as<void*>;
+  { m.Allocate(bytes, alignment) } -> std::same_as<void *>;
   // REQUIRES: Allocate(bytes, alignment) returned `block`.
   m.Free(block, bytes, alignment);
 };
@@ -46,10 +46,10 @@ concept NodeMemory = std::copy_constructible<M> &&
 // The C++ heap.
 class HeapMemory {
  public:
-  void* Allocate(std::size_t bytes, std::size_t alignment) {
+  void *Allocate(std::size_t bytes, std::size_t alignment) {
     return ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
   }
-  void Free(void* block, std::size_t, std::size_t alignment) {
+  void Free(void *block, std::size_t, std::size_t alignment) {
     ::operator delete(block, std::align_val_t(alignment));
   }
 };
@@ -57,19 +57,19 @@ static_assert(NodeMemory<HeapMemory>);
 
 template <class T, NodeMemory Memory = HeapMemory>
 class NodePool {
-  static_assert(std::is_nothrow_default_constructible_v<T>);
-  static_assert(std::is_trivially_destructible_v<T>);
+  static_assert(std::is_default_constructible_v<T>);
 
  public:
   explicit NodePool(Memory memory = Memory()) : memory_(std::move(memory)) {}
   ~NodePool() {
     while (chunks_ != nullptr) {
-      Chunk* const chunk = std::exchange(chunks_, chunks_->next);
+      Chunk *const chunk = std::exchange(chunks_, chunks_->next);
+      Destroy(*chunk);
       memory_.Free(chunk, chunk->bytes, kAlignment);
     }
   }
-  NodePool(const NodePool&) = delete;
-  NodePool& operator=(const NodePool&) = delete;
+  NodePool(const NodePool &) = delete;
+  NodePool &operator=(const NodePool &) = delete;
 
   // True when `count` calls of Take will succeed from now on; false when the
   // memory source has nothing left, and then nothing has changed.
@@ -80,19 +80,19 @@ class NodePool {
 
   // An object in the state its last user left it, or a new T().
   // REQUIRES: reserved.
-  T* Take() {
+  T *Take() {
     DMAMAP_ASSERT(live_ < capacity_);
     ++live_;
     if (free_ != nullptr) {
-      T* const object = free_;
+      T *const object = free_;
       free_ = T::PoolLink(*object);
       return object;
     }
-    return ::new (static_cast<void*>(fresh_++)) T();
+    return ::new (static_cast<void *>(fresh_++)) T();
   }
 
   // REQUIRES: `object` came from Take and was not put back since.
-  void Put(T* object) {
+  void Put(T *object) {
     DMAMAP_ASSERT(live_ > 0);
     T::PoolLink(*object) = free_;
     free_ = object;
@@ -104,7 +104,7 @@ class NodePool {
 
  private:
   struct Chunk {
-    Chunk* next;
+    Chunk *next;
     std::size_t bytes;
   };
 
@@ -116,6 +116,19 @@ class NodePool {
   static_assert(sizeof(Chunk) <= kHeader);
   static constexpr std::size_t kFirstBytes = 512;
   static constexpr std::size_t kLargestBytes = std::size_t{2} << 20;
+
+  // What never was a T lies at the end of the newest chunk.
+  void Destroy(Chunk &chunk) {
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      T *object = FirstIn(&chunk);
+      T *end = object + (chunk.bytes - kHeader) / sizeof(T);
+      if (end == fresh_end_) end = fresh_;
+      for (; object != end; ++object) object->~T();
+    }
+  }
+  static T *FirstIn(void *block) {
+    return reinterpret_cast<T *>(static_cast<std::byte *>(block) + kHeader);
+  }
 
   static constexpr std::size_t ObjectsIn(std::size_t bytes) {
     return bytes <= kHeader + sizeof(T) ? 1 : (bytes - kHeader) / sizeof(T);
@@ -131,16 +144,16 @@ class NodePool {
         (std::numeric_limits<std::size_t>::max() - kHeader) / sizeof(T);
     if (objects > kMost) return false;
     const std::size_t bytes = kHeader + objects * sizeof(T);
-    void* const block = memory_.Allocate(bytes, kAlignment);
+    void *const block = memory_.Allocate(bytes, kAlignment);
     if (block == nullptr) return false;
     // What the last chunk still has goes to the free list.
     while (fresh_ != fresh_end_) {
-      T* const rest = ::new (static_cast<void*>(fresh_++)) T();
+      T *const rest = ::new (static_cast<void *>(fresh_++)) T();
       T::PoolLink(*rest) = free_;
       free_ = rest;
     }
     chunks_ = ::new (block) Chunk{chunks_, bytes};
-    fresh_ = reinterpret_cast<T*>(static_cast<std::byte*>(block) + kHeader);
+    fresh_ = FirstIn(block);
     fresh_end_ = fresh_ + objects;
     capacity_ += objects;
     memory_bytes_ += bytes;
@@ -148,8 +161,8 @@ class NodePool {
   }
 
   [[no_unique_address]] Memory memory_;
-  Chunk* chunks_ = nullptr;
-  T* free_ = nullptr;                          // put back, linked by PoolLink
+  Chunk *chunks_ = nullptr;
+  T *free_ = nullptr;                          // put back, linked by PoolLink
   T *fresh_ = nullptr, *fresh_end_ = nullptr;  // never handed out yet
   std::size_t live_ = 0;                       // handed out
   std::size_t capacity_ = 0;                   // handed out, free and fresh

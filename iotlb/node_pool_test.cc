@@ -16,22 +16,22 @@ namespace dmamap {
 namespace {
 
 struct Thing {
-  Thing* link = nullptr;
+  Thing *link = nullptr;
   std::uint64_t value = 7;
-  static Thing*& PoolLink(Thing& t) { return t.link; }
+  static Thing *&PoolLink(Thing &t) { return t.link; }
 };
 
 struct alignas(256) Wide {
-  Wide* link = nullptr;
-  static Wide*& PoolLink(Wide& w) { return w.link; }
+  Wide *link = nullptr;
+  static Wide *&PoolLink(Wide &w) { return w.link; }
 };
 
 TEST(NodePool, HandsOutDistinctNewObjects) {
   NodePool<Thing> pool;
-  std::set<Thing*> seen;
+  std::set<Thing *> seen;
   for (int i = 0; i < 10000; ++i) {
     ASSERT_TRUE(pool.Reserve(1));
-    Thing* const t = pool.Take();
+    Thing *const t = pool.Take();
     EXPECT_EQ(t->value, 7u);
     EXPECT_TRUE(seen.insert(t).second);
   }
@@ -41,7 +41,7 @@ TEST(NodePool, HandsOutDistinctNewObjects) {
 TEST(NodePool, KeepsAnObjectsStateAndReusesIt) {
   NodePool<Thing> pool;
   ASSERT_TRUE(pool.Reserve(1));
-  Thing* const t = pool.Take();
+  Thing *const t = pool.Take();
   t->value = 42;
   pool.Put(t);
   EXPECT_EQ(pool.live(), 0u);
@@ -56,9 +56,9 @@ TEST(NodePool, ReserveCountsWhatIsIdle) {
   NodePool<Thing, FailingMemory> pool{FailingMemory(&state)};
   ASSERT_TRUE(pool.Reserve(1000));
   const std::size_t calls = state.calls;
-  std::vector<Thing*> things;
+  std::vector<Thing *> things;
   for (int i = 0; i < 500; ++i) things.push_back(pool.Take());
-  for (Thing* t : things) pool.Put(t);
+  for (Thing *t : things) pool.Put(t);
   EXPECT_TRUE(pool.Reserve(1000));
   for (int i = 0; i < 1000; ++i) pool.Take();
   EXPECT_EQ(state.calls, calls);
@@ -69,7 +69,7 @@ TEST(NodePool, UsesTheRestOfAChunkAfterItGrows) {
   NodePool<Thing, FailingMemory> pool{FailingMemory(&state)};
   ASSERT_TRUE(pool.Reserve(3));
   ASSERT_TRUE(pool.Reserve(5000));
-  std::set<Thing*> seen;
+  std::set<Thing *> seen;
   for (int i = 0; i < 5000; ++i) seen.insert(pool.Take());
   EXPECT_EQ(seen.size(), 5000u);
 }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dma/address.h"
@@ -29,7 +30,7 @@ inline Range RangeOf(std::uint64_t first, std::uint64_t last) {
   return Range::FromFirstLast(Iova(first), Iova(last)).value();
 }
 
-inline std::string Show(const Range& range) {
+inline std::string Show(const Range &range) {
   std::ostringstream out;
   out << std::hex << "[0x" << range.first().value() << ", 0x"
       << range.last().value() << "]";
@@ -38,9 +39,9 @@ inline std::string Show(const Range& range) {
 
 class IotlbOracle {
  public:
-  explicit IotlbOracle(const IotlbOptions& options = {}) : options_(options) {}
+  explicit IotlbOracle(const IotlbOptions &options = {}) : options_(options) {}
 
-  Result<void> Add(const IotlbEntry& entry) {
+  Result<void> Add(const IotlbEntry &entry) {
     const std::uint64_t address = entry.address.value();
     if (address + entry.range.size_minus_one() < address) {
       return Error::kOverflow;
@@ -49,28 +50,121 @@ class IotlbOracle {
         !Overlapping(entry.range).empty()) {
       return Error::kOverlap;
     }
-    if (options_.limit != 0 && entries_.size() >= options_.limit) {
+    const bool free = Overlapping(entry.range).empty();
+    IotlbEntry whole = entry;
+    std::vector<std::uint64_t> joined;  // ages
+    if (free && options_.merge_policy == MergePolicy::kMerge) {
+      for (const Aged &other : entries_) {
+        if (other.overlapped) continue;
+        if (Follows(other.entry, entry)) {
+          joined.push_back(other.age);
+          whole.address = other.entry.address;
+          whole.range = RangeOf(other.entry.range.first().value(),
+                                whole.range.last().value());
+        } else if (Follows(entry, other.entry)) {
+          joined.push_back(other.age);
+          whole.range = RangeOf(whole.range.first().value(),
+                                other.entry.range.last().value());
+        }
+      }
+    }
+    if (options_.limit != 0 &&
+        entries_.size() + 1 - joined.size() > options_.limit) {
       if (options_.limit_policy == LimitPolicy::kRefuse) return Error::kLimit;
       entries_.erase(Oldest());
       ++retired_;
     }
-    const auto behind =
-        std::find_if(entries_.begin(), entries_.end(), [&](const Aged& other) {
-          return other.entry.range.first() > entry.range.first();
-        });
-    entries_.insert(behind, Aged{entry, next_age_++});
+    std::erase_if(entries_, [&](const Aged &aged) {
+      return std::find(joined.begin(), joined.end(), aged.age) != joined.end();
+    });
+    bool overlapped = false;
+    for (Aged &other : entries_) {
+      if (!other.entry.range.Overlaps(whole.range)) continue;
+      other.overlapped = overlapped = true;
+    }
+    merges_ += joined.size();
+    ++added_;
+    Insert(whole, overlapped);
     return Ok();
   }
 
-  std::size_t Remove(Range range) {
-    return std::erase_if(entries_, [&](const Aged& aged) {
+  // By the policy: whole mappings, or the part in `range`.
+  Result<std::size_t> Remove(Range range) {
+    std::vector<Aged> hit;
+    for (const Aged &aged : entries_) {
+      if (aged.entry.range.Overlaps(range)) hit.push_back(aged);
+    }
+    std::vector<std::pair<IotlbEntry, bool>> pieces;
+    std::uint64_t cut = 0;
+    if (options_.remove_policy == RemovePolicy::kSplit) {
+      for (const Aged &aged : hit) {
+        const std::size_t before = pieces.size();
+        AddPieces(aged, range, pieces);
+        cut += pieces.size() != before ? 1 : 0;
+      }
+    }
+    if (options_.limit != 0 && options_.limit_policy == LimitPolicy::kRefuse &&
+        entries_.size() - hit.size() + pieces.size() > options_.limit) {
+      return Error::kLimit;
+    }
+    std::erase_if(entries_, [&](const Aged &aged) {
       return aged.entry.range.Overlaps(range);
     });
+    cut_ += cut;
+    for (const auto &[entry, overlapped] : pieces) Insert(entry, overlapped);
+    while (options_.limit != 0 && entries_.size() > options_.limit) {
+      entries_.erase(Oldest());
+      ++retired_;
+    }
+    return hit.size();
+  }
+
+  // What merging would make of all that continues the mapping at `at`.
+  Result<IotlbEntry> Region(Iova at) const {
+    const std::vector<IotlbEntry> start = Overlapping(Range::Byte(at));
+    if (start.empty()) return Error::kNotMapped;
+    IotlbEntry region = start.front();
+    for (bool grown = true; grown;) {
+      grown = false;
+      for (const Aged &aged : entries_) {
+        if (Follows(aged.entry, region)) {
+          region.address = aged.entry.address;
+          region.range = RangeOf(aged.entry.range.first().value(),
+                                 region.range.last().value());
+          grown = true;
+        } else if (Follows(region, aged.entry)) {
+          region.range = RangeOf(region.range.first().value(),
+                                 aged.entry.range.last().value());
+          grown = true;
+        }
+      }
+    }
+    return region;
+  }
+
+  // Every mapping of a byte of `memory`, by memory address.
+  std::vector<IotlbEntry> MappingsOf(PhysRange memory) const {
+    std::vector<Aged> found;
+    for (const Aged &aged : entries_) {
+      const PhysRange bytes =
+          PhysRange::FromFirstLast(
+              aged.entry.address,
+              aged.entry.address + aged.entry.range.size_minus_one())
+              .value();
+      if (bytes.Overlaps(memory)) found.push_back(aged);
+    }
+    std::sort(found.begin(), found.end(), [](const Aged &a, const Aged &b) {
+      return std::pair(a.entry.address, a.age) <
+             std::pair(b.entry.address, b.age);
+    });
+    std::vector<IotlbEntry> entries;
+    for (const Aged &aged : found) entries.push_back(aged.entry);
+    return entries;
   }
 
   Result<IotlbEntry> RemoveExact(Range range, std::uint64_t token) {
     const auto at =
-        std::find_if(entries_.begin(), entries_.end(), [&](const Aged& aged) {
+        std::find_if(entries_.begin(), entries_.end(), [&](const Aged &aged) {
           return aged.entry.range == range && aged.entry.token == token;
         });
     if (at == entries_.end()) return Error::kNotMapped;
@@ -83,7 +177,7 @@ class IotlbOracle {
 
   Result<Translation> Lookup(Iova at, Permission wanted) const {
     bool covered = false;
-    for (const Aged& aged : entries_) {
+    for (const Aged &aged : entries_) {
       if (!aged.entry.range.Contains(at)) continue;
       covered = true;
       if (Allows(aged.entry.permission, wanted)) {
@@ -95,7 +189,7 @@ class IotlbOracle {
 
   std::vector<IotlbEntry> Overlapping(Range range) const {
     std::vector<IotlbEntry> found;
-    for (const Aged& aged : entries_) {
+    for (const Aged &aged : entries_) {
       if (aged.entry.range.Overlaps(range)) found.push_back(aged.entry);
     }
     return found;
@@ -105,9 +199,9 @@ class IotlbOracle {
   // What is wrong with `segments` as the translation of `range`, judged byte by
   // byte. For short ranges.
   std::optional<std::string> Judge(Range range, Permission wanted,
-                                   const std::vector<Segment>& segments) const {
-    const Segment* before = nullptr;
-    for (const Segment& s : segments) {
+                                   const std::vector<Segment> &segments) const {
+    const Segment *before = nullptr;
+    for (const Segment &s : segments) {
       const bool in_place = before == nullptr
                                 ? s.range.first() == range.first()
                                 : before->range.IsFollowedBy(s.range);
@@ -129,12 +223,19 @@ class IotlbOracle {
     return std::nullopt;
   }
 
+  // With overlaps, which of several continues is a matter of order.
+  bool CanJudgeRegions() const {
+    return options_.overlap_policy == OverlapPolicy::kRefuse;
+  }
   // The entry that the limit would retire. REQUIRES: size() > 0.
-  const IotlbEntry& OldestEntry() { return Oldest()->entry; }
+  const IotlbEntry &OldestEntry() { return Oldest()->entry; }
   std::size_t size() const { return entries_.size(); }
   std::uint64_t retired() const { return retired_; }
-  const IotlbOptions& options() const { return options_; }
-  const IotlbEntry& operator[](std::size_t i) const {
+  std::uint64_t added() const { return added_; }
+  std::uint64_t merges() const { return merges_; }
+  std::uint64_t splits() const { return cut_; }
+  const IotlbOptions &options() const { return options_; }
+  const IotlbEntry &operator[](std::size_t i) const {
     return entries_[i].entry;
   }
 
@@ -142,15 +243,50 @@ class IotlbOracle {
   struct Aged {
     IotlbEntry entry;
     std::uint64_t age;
+    bool overlapped;  // by another mapping, at any time
   };
+
+  // Byte by byte: `next` goes on where `entry` ends, in every respect.
+  static bool Follows(const IotlbEntry &entry, const IotlbEntry &next) {
+    const std::uint64_t last = entry.range.last().value();
+    return last != ~std::uint64_t{0} &&
+           next.range.first().value() == last + 1 &&
+           next.address.value() ==
+               entry.address.value() + entry.range.size_minus_one() + 1 &&
+           next.address.value() > entry.address.value() &&
+           next.permission == entry.permission && next.token == entry.token;
+  }
+  void Insert(const IotlbEntry &entry, bool overlapped) {
+    const auto behind =
+        std::find_if(entries_.begin(), entries_.end(), [&](const Aged &other) {
+          return other.entry.range.first() > entry.range.first();
+        });
+    entries_.insert(behind, Aged{entry, next_age_++, overlapped});
+  }
+  // What `range` leaves of a mapping.
+  static void AddPieces(const Aged &aged, Range range,
+                        std::vector<std::pair<IotlbEntry, bool>> &pieces) {
+    const Range whole = aged.entry.range;
+    IotlbEntry piece = aged.entry;
+    if (whole.first() < range.first()) {
+      piece.range = RangeOf(whole.first().value(), range.first().value() - 1);
+      pieces.emplace_back(piece, aged.overlapped);
+    }
+    if (whole.last() > range.last()) {
+      const std::uint64_t first = range.last().value() + 1;
+      piece.address = aged.entry.address + (first - whole.first().value());
+      piece.range = RangeOf(first, whole.last().value());
+      pieces.emplace_back(piece, aged.overlapped);
+    }
+  }
 
   std::vector<Aged>::iterator Oldest() {
     return std::min_element(
         entries_.begin(), entries_.end(),
-        [](const Aged& a, const Aged& b) { return a.age < b.age; });
+        [](const Aged &a, const Aged &b) { return a.age < b.age; });
   }
 
-  bool JudgeByte(const Segment& s, Iova at, Permission wanted) const {
+  bool JudgeByte(const Segment &s, Iova at, Permission wanted) const {
     const Result<Translation> t = Lookup(at, wanted);
     switch (s.kind) {
       case SegmentKind::kMapped:
@@ -168,6 +304,7 @@ class IotlbOracle {
   std::vector<Aged> entries_;
   std::uint64_t next_age_ = 0;
   std::uint64_t retired_ = 0;
+  std::uint64_t added_ = 0, merges_ = 0, cut_ = 0;
 };
 
 inline constexpr Permission kAllPermissions[] = {
@@ -176,8 +313,15 @@ inline constexpr Permission kAllPermissions[] = {
 
 // Looks one byte up both ways, for each permission.
 template <class I>
-std::optional<std::string> DifferenceAt(const IotlbOracle& oracle,
-                                        const I& iotlb, Iova at) {
+std::optional<std::string> DifferenceAt(const IotlbOracle &oracle,
+                                        const I &iotlb, Iova at) {
+  if (oracle.CanJudgeRegions()) {
+    const Result<IotlbEntry> want = oracle.Region(at);
+    const Result<IotlbEntry> got = iotlb.Region(at);
+    if (want.ok() != got.ok() || (want.ok() && *want != *got)) {
+      return "Region of " + Show(Range::Byte(at));
+    }
+  }
   for (const Permission wanted : kAllPermissions) {
     const Result<Translation> want = oracle.Lookup(at, wanted);
     const Result<Translation> got = iotlb.Lookup(at, wanted);
@@ -193,31 +337,34 @@ std::optional<std::string> DifferenceAt(const IotlbOracle& oracle,
 // The bytes at both ends of a range and right outside it, and at both ends of
 // the space.
 template <class I>
-std::optional<std::string> DifferenceAround(const IotlbOracle& oracle,
-                                            const I& iotlb, Range range) {
+std::optional<std::string> DifferenceAround(const IotlbOracle &oracle,
+                                            const I &iotlb, Range range) {
   for (const Iova at :
        {range.first() - 1, range.first(), range.first() + 1, range.last() - 1,
         range.last(), range.last() + 1, Iova::Min(), Iova::Max()}) {
     if (auto difference = DifferenceAt(oracle, iotlb, at)) return difference;
   }
   std::vector<IotlbEntry> walked;
-  for (const IotlbEntry* e = iotlb.First(range); e != nullptr;
-       e = iotlb.Next(e, range)) {
+  for (auto e = iotlb.First(range); e != nullptr; e = iotlb.Next(e, range)) {
     walked.push_back(*e);
     if (walked.size() > oracle.size()) return "a walk without an end";
   }
+  std::vector<IotlbEntry> visited;
+  iotlb.ForEach(range,
+                [&](const IotlbEntry &entry) { visited.push_back(entry); });
+  if (visited != walked) return "ForEach over " + Show(range);
   if (walked != oracle.Overlapping(range)) return "a walk over " + Show(range);
   return std::nullopt;
 }
 
 // Size and every entry in order.
 template <class I>
-std::optional<std::string> DifferenceInContents(const IotlbOracle& oracle,
-                                                const I& iotlb) {
+std::optional<std::string> DifferenceInContents(const IotlbOracle &oracle,
+                                                const I &iotlb) {
   if (iotlb.size() != oracle.size()) return "size";
   std::size_t i = 0;
   bool same = true;
-  iotlb.ForEach([&](const IotlbEntry& entry) {
+  iotlb.ForEach([&](const IotlbEntry &entry) {
     same = same && i < oracle.size() && entry == oracle[i];
     ++i;
   });
@@ -226,8 +373,8 @@ std::optional<std::string> DifferenceInContents(const IotlbOracle& oracle,
 }
 
 template <class I>
-std::optional<std::string> FirstDifference(const IotlbOracle& oracle,
-                                           const I& iotlb, Range around) {
+std::optional<std::string> FirstDifference(const IotlbOracle &oracle,
+                                           const I &iotlb, Range around) {
   if (auto difference = DifferenceInContents(oracle, iotlb)) return difference;
   return DifferenceAround(oracle, iotlb, around);
 }

@@ -36,12 +36,12 @@ namespace dmamap::inline v0 {
 template <class Emit>
 class SegmentSweep {
  public:
-  SegmentSweep(Range query, Permission wanted, Emit& emit)
+  SegmentSweep(Range query, Permission wanted, Emit &emit)
       : query_(query), wanted_(wanted), emit_(emit), at_(query.first()) {}
 
   // The next mapping in order. REQUIRES: it overlaps the query. False when
   // nothing that could follow would be emitted.
-  bool Feed(const IotlbEntry& entry) {
+  bool Feed(const IotlbEntry &entry) {
     DMAMAP_ASSERT(entry.range.Overlaps(query_));
     if (done_) return false;
     if (entry.range.last() < at_) return true;  // an earlier one won it all
@@ -67,7 +67,7 @@ class SegmentSweep {
     // The caller has compared them; the fallback is never taken.
     return Range::FromFirstLast(first, last).value_or(Range());
   }
-  static Segment MappedSegment(const IotlbEntry& entry, Iova from, Iova to) {
+  static Segment MappedSegment(const IotlbEntry &entry, Iova from, Iova to) {
     return Segment{Make(from, to), SegmentKind::kMapped, AddressOf(entry, from),
                    entry.permission, entry.token};
   }
@@ -111,7 +111,7 @@ class SegmentSweep {
   }
 
   // Emits and goes on behind it. False when that was the last one.
-  bool Put(const Segment& segment) {
+  bool Put(const Segment &segment) {
     done_ = !emit_(segment) || segment.range.last() == query_.last();
     if (done_) return false;
     at_ = segment.range.last() + 1;
@@ -121,7 +121,7 @@ class SegmentSweep {
 
   Range query_;
   Permission wanted_;
-  Emit& emit_;
+  Emit &emit_;
   Iova at_;  // the first byte that is not emitted
   // One run of faults that ends at or behind at_; what of it lies before at_
   // is done with.

@@ -41,15 +41,15 @@ Segment Fault(std::uint64_t first, std::uint64_t last) {
 }
 
 std::vector<Segment> Sweep(Range query, Permission wanted,
-                           const std::vector<IotlbEntry>& entries,
+                           const std::vector<IotlbEntry> &entries,
                            std::size_t most = 100) {
   std::vector<Segment> segments;
-  auto emit = [&](const Segment& s) {
+  auto emit = [&](const Segment &s) {
     segments.push_back(s);
     return segments.size() < most;
   };
   SegmentSweep sweep(query, wanted, emit);
-  for (const IotlbEntry& e : entries) {
+  for (const IotlbEntry &e : entries) {
     if (!e.range.Overlaps(query)) continue;
     if (!sweep.Feed(e)) break;
   }

@@ -4,7 +4,7 @@
 #ifndef DMAMAP_IOTLB_TREE_NODE_H_
 #define DMAMAP_IOTLB_TREE_NODE_H_
 
-// One node of the interval tree, and the record of one mapping.
+// One node of the interval tree, and how it is built.
 //
 // A node holds up to kKeys slots, in order. A slot of a leaf is one mapping, a
 // slot of an inner node is one child with everything below it:
@@ -12,50 +12,41 @@
 //   first[i]  first byte of the mapping; smallest first byte below the child
 //   end[i]    last byte of the mapping; largest last byte below the child
 //   reach[i]  the largest of end[0] .. end[i]
-//   slot[i]   the MappingRecord or the child
+//   slot[i]   the record or the child
 //
 // reach[] never decreases, and the first i with reach[i] >= x is also the first
-// with end[i] >= x. That is why a search compares one array only, counts
-// without a branch, and needs no second way down: see interval_tree.h.
-// Beyond `count`, reach and first are 2^64-1, so that counts run over all
-// kKeys slots, a number that the compiler knows.
+// with end[i] >= x: a search looks at one sorted array. Beyond `count`, reach
+// and first are 2^64-1, so that searches run over all kKeys slots, a number
+// that the compiler knows.
 //
-// Every access to a node's arrays is in this file.
+// A node does not change once it is in the tree, but for slot[i] of an inner
+// node, which may come to lead to a newer child with the same first and end.
+// Nodes are type-stable (node_pool.h). `version` is even while the node is in
+// the tree and odd when it is not; it never repeats.
+//
+// Synchronisation edges
+//   N1 -> N2  all of a node before its version is seen even.
+//   N3 -> N4  who sees a store of a node's next use also sees its version odd.
+//   S1 -> S2  the child, before a slot or the root leads to it.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
-#include "dma/address.h"
 #include "dma/assert.h"
+#include "dma/atom.h"
 #include "dma/sync.h"
 #include "dma/version.h"
-#include "iotlb/mapping.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
 
 inline constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
-template <unsigned kKeys>
-struct TreeNode;
-
-// A mapping in its one place: it does not move while it is mapped.
-template <unsigned kKeys>
-struct alignas(kCacheLine) MappingRecord : IotlbEntry {
-  TreeNode<kKeys>* leaf = nullptr;  // that points here; null: not in a tree
-  MappingRecord* older = nullptr;   // order of Add, where that is kept
-  MappingRecord* newer = nullptr;
-
-  static MappingRecord*& PoolLink(MappingRecord& r) { return r.newer; }
-};
-static_assert(sizeof(MappingRecord<16>) == kCacheLine,
-              "a hit costs one cache line behind the leaf");
-
-template <unsigned kKeys>
+template <unsigned kKeys, template <class> class Atom>
 struct alignas(kCacheLine) TreeNode {
+  // At least 8: a node that is not the root has a sibling to join.
   static_assert(kKeys >= 8 && kKeys % 4 == 0);
-  using Record = MappingRecord<kKeys>;
 
   // Fewest slots of a node that is not the root: a quarter, so that a delete
   // and an add in turn do not merge and split each time.
@@ -63,185 +54,168 @@ struct alignas(kCacheLine) TreeNode {
   // Two siblings become one only if the new node has room left.
   static constexpr unsigned kMergeAtMost = kKeys - kFewest;
 
-  std::uint64_t reach[kKeys];
-  void* slot[kKeys];
-  std::uint64_t first[kKeys];
-  std::uint64_t end[kKeys];
-  TreeNode* parent;     // null: the root. Only the writer and walks read it.
-  std::uint32_t count;  // slots in use
-  std::uint32_t level;  // 0: a leaf
+  Atom<std::uint64_t> version{1};
+  Atom<std::uint64_t> count{0};
+  TreeNode *link = nullptr;  // the pool's, and the writer's list
+  Atom<std::uint64_t> reach[kKeys]{};
+  Atom<void *> slot[kKeys]{};
+  Atom<std::uint64_t> first[kKeys]{};
+  Atom<std::uint64_t> end[kKeys]{};
 
-  static TreeNode*& PoolLink(TreeNode& n) { return n.parent; }
+  static TreeNode *&PoolLink(TreeNode &n) { return n.link; }
 
-  // Makes a node out of the pool an empty one.
-  void Reset(std::uint32_t at_level) {
-    parent = nullptr;
-    level = at_level;
-    count = 0;
-    ClearFrom(0, kKeys);
+  template <class T>
+  static T Get(const Atom<T> &field) {
+    // relaxed: a reader checks the version behind it, the writer reads its own.
+    return field.load(std::memory_order_relaxed);
   }
 
-  bool full() const { return count == kKeys; }
-  TreeNode* child(unsigned i) const {
-    DMAMAP_ASSERT(level > 0);
-    return static_cast<TreeNode*>(slot[i]);
-  }
-  Record* record(unsigned i) const {
-    DMAMAP_ASSERT(level == 0);
-    return static_cast<Record*>(slot[i]);
-  }
-  // What this node's parent has to say about it. REQUIRES: count > 0.
-  std::uint64_t smallest_first() const { return first[0]; }
-  std::uint64_t largest_end() const { return reach[count - 1]; }
+  // --- Readers (and the writer).
 
-  // The first slot with end >= at; count when there is none.
-  unsigned FirstReaching(std::uint64_t at) const {
-    unsigned n = 0;
-    for (unsigned i = 0; i < kKeys; ++i) n += reach[i] < at ? 1u : 0u;
-    return n;
+  unsigned size() const { return static_cast<unsigned>(Get(count)); }
+  std::uint64_t first_at(unsigned i) const { return Get(first[i]); }
+  std::uint64_t end_at(unsigned i) const { return Get(end[i]); }
+  // S2, acquire: pairs with S1.
+  void *slot_at(unsigned i) const {
+    return slot[i].load(std::memory_order_acquire);
   }
+  // REQUIRES: an inner node, by a version that IsStill.
+  TreeNode *child_at(unsigned i) const {
+    return static_cast<TreeNode *>(slot_at(i));
+  }
+  // N2, acquire: pairs with N1. Odd: not in the tree.
+  std::uint64_t Version() const {
+    return version.load(std::memory_order_acquire);
+  }
+  // All that was read since Version() returned `seen` belongs together, and the
+  // node was in the tree until now.
+  bool IsStill(std::uint64_t seen) const {
+    // N4, acquire: pairs with N3.
+    AtomFence<Atom>(std::memory_order_acquire);
+    return Get(version) == seen;
+  }
+
+  // The first slot with end >= at; count or more when there is none.
+  unsigned FirstReaching(std::uint64_t at) const { return Below(reach, at); }
   // Slots with first < at.
-  unsigned CountBelow(std::uint64_t at) const {
-    unsigned n = 0;
-    for (unsigned i = 0; i < kKeys; ++i) n += first[i] < at ? 1u : 0u;
-    return n;
-  }
+  unsigned CountBelow(std::uint64_t at) const { return Below(first, at); }
   // Slots with first <= at; for 2^64-1 all that are in use.
   unsigned CountAtMost(std::uint64_t at) const {
-    return at == kNever ? count : CountBelow(at + 1);
+    return at == kNever ? size() : CountBelow(at + 1);
+  }
+  // The first slot from `i` on with end >= at; `n`, the count, if none.
+  unsigned NextReaching(unsigned i, unsigned n, std::uint64_t at) const {
+    while (i < n && end_at(i) < at) ++i;
+    return i;
   }
   // Asks for what a walk that stands at slot `i` will read a few steps on.
-  void PrefetchBehind(unsigned i) const {
+  void PrefetchBehind(unsigned i, unsigned n) const {
     constexpr unsigned kAhead = 4;
-    if (i + kAhead < count) __builtin_prefetch(slot[i + kAhead]);
-  }
-  // The first slot from `i` on with end >= at, not counting on reach[].
-  unsigned NextReaching(unsigned i, std::uint64_t at) const {
-    while (i < count && end[i] < at) ++i;
-    return i;
-  }
-  // REQUIRES: the node has `what` in a slot.
-  unsigned IndexOf(const void* what) const {
-    unsigned i = 0;
-    while (slot[i] != what) {
-      ++i;
-      DMAMAP_ASSERT(i < count);
-    }
-    return i;
+    if (i + kAhead < n) __builtin_prefetch(Get(slot[i + kAhead]));
   }
 
-  // Opens slot `i` for `what`. REQUIRES: !full(), i <= count.
-  void Insert(unsigned i, std::uint64_t first_byte, std::uint64_t last_byte,
-              void* what) {
-    DMAMAP_ASSERT(!full() && i <= count);
-    MoveWithin(i, i + 1, count - i);
-    ++count;
-    first[i] = first_byte;
-    end[i] = last_byte;
-    slot[i] = what;
-    Adopt(i);
-    RefreshReach(i);
-  }
-  // Closes slot `i`.
-  void Remove(unsigned i) {
-    DMAMAP_ASSERT(i < count);
-    MoveWithin(i + 1, i, count - i - 1);
-    --count;
-    ClearFrom(count, count + 1);
-    RefreshReach(i);
-  }
-  // Says anew what slot `i` says about its child; false when nothing changed.
-  bool Summarise(unsigned i) {
-    const TreeNode& below = *child(i);
-    if (first[i] == below.smallest_first() && end[i] == below.largest_end()) {
-      return false;
-    }
-    first[i] = below.smallest_first();
-    end[i] = below.largest_end();
-    RefreshReach(i);
-    return true;
-  }
+  // --- The writer.
 
-  // Moves the slots from `from` on to the front of `right`, before its own.
-  void MoveTail(unsigned from, TreeNode& right) {
-    const unsigned moved = count - from;
-    DMAMAP_ASSERT(right.count + moved <= kKeys);
-    right.MoveWithin(0, moved, right.count);
-    right.count += moved;
-    right.CopyFrom(*this, from, 0, moved);
-    right.RefreshReach(0);
-    ClearFrom(from, count);
-    count = from;
+  std::uint64_t largest_end() const { return Get(reach[size() - 1]); }
+  // S1, release: pairs with S2.
+  void Lead(unsigned i, void *to) {
+    slot[i].store(to, std::memory_order_release);
   }
-  // Moves the first `moved` slots of `right` behind this node's own.
-  void TakeHead(TreeNode& right, unsigned moved) {
-    DMAMAP_ASSERT(count + moved <= kKeys && moved <= right.count);
-    const unsigned from = count;
-    count += moved;
-    CopyFrom(right, 0, from, moved);
-    RefreshReach(from);
-    const unsigned left_over = right.count - moved;
-    right.MoveWithin(moved, 0, left_over);
-    right.ClearFrom(left_over, right.count);
-    right.count = left_over;
-    right.RefreshReach(0);
+  // The node has left the tree.
+  void Retire() {
+    // relaxed: behind the store that replaced the node (S1), before the next
+    // one; N3 orders it before the next use.
+    version.store(Get(version) + 1, std::memory_order_relaxed);
   }
+  bool live() const { return Get(version) % 2 == 0; }
 
   // This node alone: order, reach and padding. The tree checks the rest.
   bool CheckInvariants() const {
-    if (count > kKeys) return false;
+    if (size() > kKeys || !live()) return false;
     std::uint64_t largest = 0;
     for (unsigned i = 0; i < kKeys; ++i) {
-      if (i >= count) {
-        if (reach[i] != kNever || first[i] != kNever) return false;
+      if (i >= size()) {
+        if (Get(reach[i]) != kNever || first_at(i) != kNever) return false;
         continue;
       }
-      largest = end[i] > largest ? end[i] : largest;
-      if (reach[i] != largest || slot[i] == nullptr) return false;
-      if (end[i] < first[i]) return false;
-      if (i > 0 && first[i] < first[i - 1]) return false;
+      largest = end_at(i) > largest ? end_at(i) : largest;
+      if (Get(reach[i]) != largest || Get(slot[i]) == nullptr) return false;
+      if (end_at(i) < first_at(i)) return false;
+      if (i > 0 && first_at(i) < first_at(i - 1)) return false;
     }
     return true;
   }
 
  private:
-  // Slots [from, from + n) go to [to, to + n), which may overlap; reach[] is
-  // for the caller to refresh.
-  void MoveWithin(unsigned from, unsigned to, unsigned n) {
-    std::memmove(first + to, first + from, n * sizeof(first[0]));
-    std::memmove(end + to, end + from, n * sizeof(end[0]));
-    std::memmove(slot + to, slot + from, n * sizeof(slot[0]));
-  }
-  // Slots [from, from + n) of `other` go to [to, to + n) and live here now.
-  void CopyFrom(const TreeNode& other, unsigned from, unsigned to, unsigned n) {
-    std::memcpy(first + to, other.first + from, n * sizeof(first[0]));
-    std::memcpy(end + to, other.end + from, n * sizeof(end[0]));
-    std::memcpy(slot + to, other.slot + from, n * sizeof(slot[0]));
-    for (unsigned i = to; i < to + n; ++i) Adopt(i);
-  }
-  // Tells what slot `i` holds where it is now.
-  void Adopt(unsigned i) {
-    if (level == 0) {
-      record(i)->leaf = this;
-    } else {
-      child(i)->parent = this;
+  // How many of a sorted array are < at; without a branch on the data.
+  static unsigned Below(const Atom<std::uint64_t> (&sorted)[kKeys],
+                        std::uint64_t at) {
+    unsigned base = 0;
+#pragma GCC unroll 8
+    for (unsigned n = kKeys; n > 1; n -= n / 2) {
+      base += Get(sorted[base + n / 2 - 1]) < at ? n / 2 : 0;
     }
+    return base + (Get(sorted[base]) < at ? 1 : 0);
   }
-  void RefreshReach(unsigned from) {
-    std::uint64_t largest = from == 0 ? 0 : reach[from - 1];
-    for (unsigned i = from; i < count; ++i) {
-      largest = end[i] > largest ? end[i] : largest;
-      reach[i] = largest;
+};
+
+// Fills a node that is not in the tree, from left to right.
+template <class Node, unsigned kKeys>
+class NodeBuilder {
+ public:
+  explicit NodeBuilder(Node *node) : node_(node) {}
+
+  [[gnu::always_inline]] void Push(std::uint64_t first, std::uint64_t end,
+                                   void *slot) {
+    DMAMAP_ASSERT(count_ < kKeys);
+    largest_ = end > largest_ ? end : largest_;
+    Put(node_->first[count_], first);
+    Put(node_->end[count_], end);
+    Put(node_->reach[count_], largest_);
+    Put(node_->slot[count_], slot);
+    ++count_;
+  }
+  // The first `to` slots of another node. REQUIRES: nothing was pushed.
+  [[gnu::always_inline]] void PushHead(const Node &other, unsigned to) {
+    for (unsigned i = 0; i < to; ++i) {
+      Put(node_->first[i], other.first_at(i));
+      Put(node_->end[i], other.end_at(i));
+      Put(node_->reach[i], Node::Get(other.reach[i]));
+      Put(node_->slot[i], Node::Get(other.slot[i]));
     }
+    count_ = to;
+    largest_ = to == 0 ? 0 : Node::Get(other.reach[to - 1]);
   }
-  void ClearFrom(unsigned from, unsigned to) {
+  // Slots [from, to) of another node.
+  [[gnu::always_inline]] void PushFrom(const Node &other, unsigned from,
+                                       unsigned to) {
     for (unsigned i = from; i < to; ++i) {
-      reach[i] = kNever;
-      first[i] = kNever;
-      end[i] = 0;
-      slot[i] = nullptr;
+      Push(other.first_at(i), other.end_at(i), Node::Get(other.slot[i]));
     }
   }
+  // Now the node can be published.
+  [[gnu::always_inline]] Node *Finish() {
+    for (unsigned i = count_; i < kKeys; ++i) {
+      Put(node_->reach[i], kNever);
+      Put(node_->first[i], kNever);
+    }
+    Put(node_->count, std::uint64_t{count_});
+    // N1, release: pairs with N2.
+    node_->version.store(Node::Get(node_->version) + 1,
+                         std::memory_order_release);
+    return node_;
+  }
+
+ private:
+  template <class A, class T>
+  [[gnu::always_inline]] static void Put(A &field, T value) {
+    // relaxed: N1 publishes it, N3 precedes it.
+    field.store(value, std::memory_order_relaxed);
+  }
+
+  Node *const node_;
+  unsigned count_ = 0;
+  std::uint64_t largest_ = 0;
 };
 
 }  // namespace internal

@@ -1,0 +1,83 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOTLB_FRONT_TABLE_H_
+#define DMAMAP_IOTLB_FRONT_TABLE_H_
+
+// One table of the page-indexed front, and what a slot of it says about its
+// region (a page, or a power of two of pages, as in a hardware page table):
+//
+//   0          no mapping touches the region
+//   a record   this mapping, and no other, touches it (all of it or a part)
+//   ask        several do, or nobody kept count: the tree knows
+//   a table    one that divides the region
+//
+// Records and tables are aligned to 64 bytes; the low bits tell them apart.
+//
+// Synchronisation edges
+//   F1 -> F2  the record or the table, before a slot leads to it.
+
+#include <atomic>
+#include <cstdint>
+
+#include "dma/atom.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+
+namespace dmamap::inline v0 {
+namespace internal {
+
+using FrontWord = std::uint64_t;
+inline constexpr FrontWord kFrontNone = 0;
+inline constexpr FrontWord kFrontAsk = 2;
+inline constexpr FrontWord kFrontTableBit = 1;
+
+inline bool IsTable(FrontWord word) { return (word & kFrontTableBit) != 0; }
+inline bool IsRecord(FrontWord word) {
+  return word != kFrontNone && word % kCacheLine == 0;
+}
+template <class T>
+T *FrontPointer(FrontWord word) {
+  return reinterpret_cast<T *>(
+      static_cast<std::uintptr_t>(word & ~FrontWord{kCacheLine - 1}));
+}
+inline FrontWord FrontWordOf(const void *record) {
+  return reinterpret_cast<std::uintptr_t>(record);
+}
+
+template <template <class> class Atom>
+class FrontSlot {
+ public:
+  // F2, acquire: pairs with F1.
+  FrontWord Load() const { return word_.load(std::memory_order_acquire); }
+  // The writer's own.
+  FrontWord Own() const { return word_.load(std::memory_order_relaxed); }
+  // F1, release: pairs with F2.
+  void Store(FrontWord word) { word_.store(word, std::memory_order_release); }
+
+ private:
+  Atom<FrontWord> word_{kFrontNone};
+};
+
+template <unsigned kBits, template <class> class Atom>
+struct alignas(kCacheLine) FrontTable {
+  static constexpr unsigned kSlots = 1u << kBits;
+
+  FrontSlot<Atom> slot[kSlots];
+  // The writer's: slots that are not kFrontNone.
+  unsigned used = 0;
+  FrontTable *link = nullptr;
+
+  static FrontTable *&PoolLink(FrontTable &t) { return t.link; }
+
+  void Put(unsigned i, FrontWord word) {
+    used += word != kFrontNone ? 1 : 0;
+    used -= slot[i].Own() != kFrontNone ? 1 : 0;
+    slot[i].Store(word);
+  }
+};
+
+}  // namespace internal
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOTLB_FRONT_TABLE_H_

@@ -1,0 +1,172 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOTLB_READER_H_
+#define DMAMAP_IOTLB_READER_H_
+
+// Reader: what one thread looks up with. Lookup as the IOTLB's, with a hint,
+// counters, and sections that removals wait for.
+//
+//   Iotlb::Reader reader;                       // one a thread (a device
+//   queue) Result<void> ready = reader.Init(iotlb);
+//   {
+//     Iotlb::Reader::Section section(reader);   // for a batch of accesses
+//     Result<Translation> t = reader.Lookup(iova, Permission::kRead);
+//     ... access the memory at t->address ...
+//   }
+//
+// The hint is the last mapping that was hit twice in a row, copied, with the
+// generation of its record: while that stands, the mapping is alive, unchanged
+// and overlapped by no other, and the copy answers without a search.
+//
+// Not thread-safe: one thread at a time uses a Reader. Lookups, Enter and Leave
+// do not block and write the reader's own cache lines alone. Init is a change
+// of the IOTLB (see iotlb.h), which must outlive the Reader.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "dma/address.h"
+#include "dma/assert.h"
+#include "dma/direction.h"
+#include "dma/result.h"
+#include "dma/sync.h"
+#include "dma/version.h"
+#include "iotlb/iotlb.h"
+#include "iotlb/mapping.h"
+#include "iotlb/record.h"
+
+namespace dmamap::inline v0 {
+
+template <class Policies>
+class alignas(kCacheLine) Reader {
+  using Iotlb = BasicIotlb<Policies>;
+  using Record = typename Iotlb::Record;
+  using Slot = typename Iotlb::Registry::Slot;
+
+ public:
+  Reader() = default;
+  ~Reader() {
+    if (iotlb_ != nullptr) iotlb_->registry_.Detach(slot_);
+  }
+  Reader(const Reader &) = delete;
+  Reader &operator=(const Reader &) = delete;
+
+  // Once; before it, lookups end in kShutDown. kBusy the second time,
+  // kShutDown when `iotlb` is not ready, kNoMemory.
+  Result<void> Init(Iotlb &iotlb) {
+    if (iotlb_ != nullptr) return Error::kBusy;
+    Guard guard(iotlb.lock_);
+    if (!iotlb.ready_) return Error::kShutDown;
+    Slot *const slot = iotlb.registry_.Attach();
+    if (slot == nullptr) return Error::kNoMemory;
+    slot_ = slot;
+    iotlb_ = &iotlb;
+    return Ok();
+  }
+
+  // As Iotlb::Lookup.
+  Result<Translation> Lookup(Iova at, Permission wanted) {
+    if (hint_.Covers(at.value()) && Allows(hint_.permission(), wanted) &&
+        hint_record_->meta() == hint_.meta) [[likely]] {
+      Slot::Count(slot_->hint_hits);
+      return hint_.At(at.value());
+    }
+    return LookupWithoutHint(at, wanted);
+  }
+
+  // As Iotlb's. What they find is not counted.
+  std::size_t Translate(Range range, Permission wanted,
+                        std::span<Segment> out) const {
+    return iotlb_ == nullptr ? 0 : iotlb_->Translate(range, wanted, out);
+  }
+  template <class Emit>
+  Result<void> ForEachSegment(Range range, Permission wanted,
+                              Emit &&emit) const {
+    if (iotlb_ == nullptr) return Error::kShutDown;
+    return iotlb_->ForEachSegment(range, wanted, std::forward<Emit>(emit));
+  }
+
+  // A section: a removal that begins in it, or is under way, does not return
+  // before it ends. As short as may be; not nested. REQUIRES: Init succeeded.
+  class [[nodiscard]] Section {
+   public:
+    explicit Section(Reader &reader) : reader_(reader) { reader_.Enter(); }
+    ~Section() { reader_.Leave(); }
+    Section(const Section &) = delete;
+    Section &operator=(const Section &) = delete;
+
+   private:
+    Reader &reader_;
+  };
+  void Enter() {
+    DMAMAP_ASSERT(slot_ != nullptr);
+    iotlb_->registry_.Enter(*slot_);
+  }
+  void Leave() { Iotlb::Registry::Leave(*slot_); }
+
+  // Any thread.
+  ReaderStats stats() const;
+
+ private:
+  // Matches no address: first above last. Its record is never looked at.
+  static constexpr RecordCopy kNoHint{1, 0, 0, 0, 0, 1};
+
+  Result<Translation> LookupWithoutHint(Iova at, Permission wanted) {
+    if (iotlb_ == nullptr) [[unlikely]]
+      return Error::kShutDown;
+    RecordCopy copy;
+    const Record *record = nullptr;
+    const internal::Verdict verdict =
+        iotlb_->core_.FindByFront(at.value(), wanted, copy, record);
+    if (verdict == internal::Verdict::kHit) [[likely]] {
+      Slot::Count(slot_->hits);
+      if (record == last_record_) [[unlikely]]
+        TakeHint(copy, record);
+      last_record_ = record;
+      return copy.At(at.value());
+    }
+    return LookupFurther(at, wanted, verdict);
+  }
+  [[gnu::noinline]] Result<Translation> LookupFurther(
+      Iova at, Permission wanted, internal::Verdict verdict) {
+    RecordCopy copy;
+    const Record *record = nullptr;
+    if (verdict == internal::Verdict::kAskTree) {
+      verdict = iotlb_->core_.FindByTree(at.value(), wanted, copy, record);
+    }
+    if (verdict == internal::Verdict::kHit) {
+      Slot::Count(slot_->hits);
+      if (record == last_record_) TakeHint(copy, record);
+      last_record_ = record;
+      return copy.At(at.value());
+    }
+    Slot::Count(verdict == internal::Verdict::kMiss ? slot_->misses
+                                                    : slot_->faults);
+    return iotlb_->Answer(verdict, wanted);
+  }
+  void TakeHint(const RecordCopy &copy, const Record *record) {
+    if ((copy.meta & Record::kOverlapped) != 0) return;
+    hint_ = copy;
+    hint_record_ = record;
+  }
+
+  RecordCopy hint_ = kNoHint;
+  const Record *hint_record_ = nullptr;
+  const Record *last_record_ = nullptr;  // of the last hit without the hint
+  Slot *slot_ = nullptr;
+  Iotlb *iotlb_ = nullptr;
+};
+
+template <class Policies>
+ReaderStats Reader<Policies>::stats() const {
+  ReaderStats stats;
+  if (slot_ != nullptr) stats = slot_->stats();
+  return stats;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOTLB_READER_H_
