@@ -202,7 +202,7 @@ Outcome RunAgeing(std::uint64_t operations) {
   outcome.Add("last_over_second", tenth(9) / tenth(1));
   outcome.Add("cached_at_most", cached);
   outcome.Add("bound", IovaAgeing::kCachedBound);
-  outcome.AddHidden("operations", kSegments * rounds * IovaAgeing::kOpsOfRound);
+  outcome.Add("operations", kSegments * rounds * IovaAgeing::kOpsOfRound);
   outcome.AddHidden("over_bound",
                     cached - std::min(cached, IovaAgeing::kCachedBound));
   outcome.AddHidden("failures", ageing->Finish());

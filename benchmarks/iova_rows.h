@@ -18,7 +18,7 @@ struct IovaRowOptions {
   int repetitions = 1;  // of the whole program
   bool quick = false;   // one short repetition of everything
   // Allocations and frees of iova/ageing.
-  std::uint64_t ageing_ops = 100'000'000;
+  std::uint64_t ageing_ops = 1'000'000'000;
 };
 
 void AddIovaWorkloadRows(Report& report, const IovaRowOptions& options);

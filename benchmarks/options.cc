@@ -38,7 +38,7 @@ ABSL_FLAG(int, repetitions, 0, "N: runs of each row (default 11)");
 ABSL_FLAG(std::uint64_t, frames, 0,
           "N: frames through the e100 ring (default 1000000)");
 ABSL_FLAG(std::uint64_t, ageing_ops, 0,
-          "N: allocations and frees of iova/ageing (default 100000000)");
+          "N: allocations and frees of iova/ageing (default 1000000000)");
 
 namespace dmamap::bench {
 namespace {

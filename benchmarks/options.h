@@ -23,7 +23,7 @@ struct Options {
   int repetitions = 11;
   std::uint64_t frames = 1'000'000;
   std::uint64_t events = 0;  // of each trace; 0: all
-  std::uint64_t ageing_ops = 100'000'000;
+  std::uint64_t ageing_ops = 1'000'000'000;
 };
 
 // Reads the command line. `--quick` lowers what was not given on it.

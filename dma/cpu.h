@@ -117,11 +117,13 @@ class [[nodiscard]] SlotGuard {
   std::size_t slot_;
 };
 
-// A policy whose Release does nothing may have Current() besides: what Acquire
-// would return, or any number that is not below slots() where Acquire has work
-// to do first. A fast path looks there and leaves the rest to its slow path.
+// A policy whose Release does nothing may say so with kReleasesNothing and have
+// Current() besides: what Acquire would return, or any number that is not below
+// slots() where Acquire has work to do first. A fast path looks there and
+// leaves the rest to its slow path.
 template <class C>
 concept PeekedCpuLocal = CpuLocal<C> && requires(C& cpu) {
+  requires C::kReleasesNothing;
   { cpu.Current() } -> std::same_as<std::size_t>;
 };
 
@@ -218,6 +220,7 @@ class ThreadSlots {
                                                   : slots) {}
 
   std::size_t slots() const { return slots_; }
+  static constexpr bool kReleasesNothing = true;
   std::size_t Current() { return current_; }
   std::size_t Acquire() {
     std::size_t number = current_;

@@ -186,6 +186,8 @@ class IovaAllocator {
  private:
   using LockType = typename Policy::Lock;
 
+  // Of the widest ranges, guard pages included, that come in runs.
+  static constexpr unsigned kMaxRunOrder = 9;
   static constexpr std::uint64_t kMostCached = std::uint64_t{1}
                                                << (kClasses - 1);  // pages
 
@@ -224,7 +226,7 @@ class IovaAllocator {
     if ((c.alignment >> shift_) > pages) return false;
     // An aligned entry crosses no boundary of at least its size; none is 2^64.
     if ((c.boundary & (c.boundary - 1)) != 0) return false;
-    if (((c.boundary - 1) >> shift_) < pages - 1) return false;
+    if (c.boundary - 1 < (pages << shift_) - 1) return false;
     if (first < c.first) return false;
     const Iova last(first.value() + ((pages << shift_) - 1));
     return last <= c.limit && last <= c.preferred_limit;
@@ -267,7 +269,7 @@ class IovaAllocator {
     if (!fill.has_room()) [[unlikely]]
       return false;
     // Bits of an offset in the page end up on top, where no page number of the
-    // window has any: such an address has no cell.
+    // window has any: at such an address no range lives.
     const std::uint64_t page =
         std::rotr(first.value(), static_cast<int>(shift_));
     if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
@@ -301,6 +303,8 @@ class IovaAllocator {
   Result<void> InsertUnreserved();
 
   // The slow paths, in allocator_slow.h.
+  Error CountRefusal(Error error);
+  bool CouldServe(const PageRequest& request) const;
   Result<PageRequest> ToRequest(std::uint64_t pages, const Constraints&) const;
   Result<std::uint64_t> AllocatePreferred(std::size_t slot, std::uint64_t pages,
                                           const Constraints& constraints);

@@ -29,7 +29,7 @@ Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
   if (!ready_) return Error::kShutDown;
   const std::size_t slot = FastSlot<Cpu>::Settle(cpu_, guess);
   const Result<PageRequest> request = ToRequest(pages, constraints);
-  if (!request.ok()) return request.error();
+  if (!request.ok()) return CountRefusal(request.error());
   Result<std::uint64_t> page = Error::kNoSpace;
   if (constraints.preferred_limit < constraints.limit) {
     page = AllocatePreferred(slot, pages, constraints);
@@ -37,16 +37,34 @@ Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
   if (!page.ok() && page.error() == Error::kNoSpace) {
     page = AllocateOnce(slot, pages, *request);
   }
-  if (!page.ok() && page.error() == Error::kNoSpace) {
+  if (!page.ok() && page.error() == Error::kNoSpace && CouldServe(*request)) {
     Flush(slot);
     page = AllocateOnce(slot, pages, *request);
   }
   if (page.ok()) return Iova(*page << shift_);
-  if (page.error() == Error::kNoSpace) {
+  return CountRefusal(page.error());
+}
+
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+Error IovaAllocator<Store, Cpu, Policy>::CountRefusal(Error error) {
+  if (error == Error::kNoSpace) {
     const Guard<LockType> guard(store_lock_);
     ++refusals_;
   }
-  return page.error();
+  return error;
+}
+
+// False for what not even an empty window could serve: it is no reason to empty
+// the caches.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+bool IovaAllocator<Store, Cpu, Policy>::CouldServe(
+    const PageRequest& request) const {
+  const std::uint64_t first =
+      std::max(request.first, page_.Number(window_.first()));
+  const std::uint64_t last =
+      std::min(request.last, page_.Number(window_.last()));
+  return request.count <= window_pages_ && first <= last &&
+         last - first >= request.count - 1;
 }
 
 // Up to the preferred limit. A refusal costs a look at two magazines and one
@@ -97,8 +115,7 @@ bool IovaAllocator<Store, Cpu, Policy>::TakeFitting(Bin& bin,
                                                     std::uint64_t pages,
                                                     std::uint64_t last,
                                                     std::uint64_t& page) {
-  // A limit may lie beyond what can be shifted; the window does not.
-  last = std::min(last, page_.Number(window_.last()));
+  last = std::min(last, page_.Number(window_.last()));  // can be shifted
   while (cache_.LoadFitting(size_class, bin, last << shift_)) {
     const typename Cache::Entry entry = bin.loaded->Pop();
     if (entry.cell->Is(Tag::Cached(bin.loaded->number()))) {
@@ -163,6 +180,8 @@ bool IovaAllocator<Store, Cpu, Policy>::Prefetch(MagazineType& magazine,
   if (!magazine.empty()) return false;
   constexpr std::uint64_t kRanges =
       std::min<std::uint64_t>(32, std::bit_floor(MagazineType::kCapacity));
+  // Wide guard gaps: a run would touch memory for tags far apart.
+  if (HeldOrder(size_class) > kMaxRunOrder) return false;
   if (store_.free_pages() >> 6 < kRanges << HeldOrder(size_class)) return false;
   if (!PrefetchRun(magazine, size_class, kRanges)) {
     for (unsigned i = 0; i < 8 && i < kRanges; ++i) {
@@ -184,7 +203,10 @@ bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
   const Result<std::uint64_t> run = store_.Allocate(
       {.count = count, .align_order = order, .piece_order = order});
   if (!run.ok()) return false;
-  if (!tags_.Ensure(*run, *run + count - 1).ok()) {
+  // Where a range begins, and not in the gaps that guard pages leave.
+  for (std::uint64_t i = 0; i < ranges; ++i) {
+    const std::uint64_t page = *run + (i << order);
+    if (tags_.Ensure(page, page).ok()) continue;
     (void)store_.Free(*run, count);
     return false;
   }
@@ -245,6 +267,9 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<void> IovaAllocator<Store, Cpu, Policy>::FreeToStore(
     std::uint64_t page, std::uint64_t pages) {
+  if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
+    if (pages > window_pages_) return Error::kForeign;  // else nobody says so
+  }
   // Both are cold when many ranges are live: wait for them at the same time.
   tags_.Prefetch(page, pages);
   const Guard<LockType> guard(store_lock_);

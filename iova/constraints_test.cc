@@ -44,7 +44,46 @@ TEST(Constraints, RefusesWhatContradictsItself) {
             Error::kInvalidArgument);
   EXPECT_EQ(a.Allocate(17, {.boundary = 0x30000}).error(),
             Error::kInvalidArgument);
+  ASSERT_TRUE(a.Free(*a.Allocate(1), 1).ok());
+  for (std::uint64_t boundary : {1u, 0x800u}) {
+    EXPECT_EQ(a.Allocate(1, {.boundary = boundary}).error(),
+              Error::kInvalidArgument);
+  }
+  EXPECT_TRUE(a.Free(*a.Allocate(1, {.boundary = 0x1000}), 1).ok());
   EXPECT_EQ(a.stats().live, 0u);
+}
+
+// What no free could make possible is refused without emptying the caches.
+TEST(Constraints, TheImpossibleCostsNobodyHisCaches) {
+  StandardAllocator a;
+  ASSERT_TRUE(a.Init({.window = Pages(0x1000, 0xffffff)}).ok());
+  ASSERT_TRUE(a.Free(*a.Allocate(1), 1).ok());
+  const std::uint64_t cached = a.stats().cached;
+  ASSERT_GT(cached, 0u);
+  std::uint64_t refusals = 0;
+  for (const Constraints& c :
+       {Constraints{.limit = Iova(0xfff)}, Constraints{.limit = Iova(0)},
+        Constraints{.first = Iova(0x1000000000)},
+        Constraints{.first = Iova::Max()}}) {
+    EXPECT_EQ(a.Allocate(1, c).error(), Error::kNoSpace);
+    EXPECT_EQ(a.stats().refusals, ++refusals);
+  }
+  EXPECT_EQ(a.Allocate(0x1000000).error(), Error::kNoSpace);
+  EXPECT_EQ(a.Allocate(~std::uint64_t{0}).error(), Error::kNoSpace);
+  EXPECT_EQ(a.stats().refusals, refusals + 2);
+  EXPECT_EQ(a.stats().cached, cached);
+  EXPECT_EQ(a.stats().flushes, 0u);
+}
+
+// A cached range above the preferred limit does not come before a free one
+// below it.
+TEST(Constraints, ThePreferredLimitComesBeforeTheCache) {
+  StandardAllocator a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, kLast48)}).ok());
+  const Iova high = *a.Allocate(1);
+  ASSERT_GT(high, kLast32Bit);
+  ASSERT_TRUE(a.Free(high, 1).ok());
+  EXPECT_LE(*a.Allocate(1, {.preferred_limit = kLast32Bit}), kLast32Bit);
 }
 
 // Engines that count an address in 16 or 32 bits.
@@ -149,6 +188,28 @@ TEST(GuardPages, LieBehindEachRangeAndGoWithIt) {
 }
 
 // Limits and boundaries concern the range, not the guard behind it.
+// Tags are kept where ranges begin, not in the gaps between them.
+TEST(GuardPages, CostNoMemoryForWhatTheyCover) {
+  StandardAllocator a;
+  ASSERT_TRUE(
+      a.Init({.window = Pages(1, kLast48), .guard_pages = 1u << 20}).ok());
+  ASSERT_TRUE(a.Allocate(1).ok());
+  EXPECT_LT(a.stats().tag_bytes, 200'000u);
+  EXPECT_TRUE(a.CheckInvariants());
+}
+
+// A window that is nearly used up is not hoarded by one slot.
+TEST(Refill, TakesNoRunOfASmallWindow) {
+  StandardAllocator a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, 64 * 32 - 1)}).ok());
+  ASSERT_TRUE(a.Allocate(1).ok());
+  EXPECT_EQ(a.stats().cached, 0u);
+  StandardAllocator larger;
+  ASSERT_TRUE(larger.Init({.window = Pages(1, 64 * 32)}).ok());
+  ASSERT_TRUE(larger.Allocate(1).ok());
+  EXPECT_EQ(larger.stats().cached, 31u);
+}
+
 TEST(GuardPages, MayLieAboveTheLimit) {
   StandardAllocator a;
   ASSERT_TRUE(a.Init({.window = Pages(0, 1023), .guard_pages = 1}).ok());

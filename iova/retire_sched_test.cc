@@ -100,6 +100,7 @@ class LeasedSlots : public SchedCpu {
     return Use(own_[thread]);
   }
   // The same without the Take: kNoSlot for a thread that has made no call yet.
+  static constexpr bool kReleasesNothing = true;
   std::size_t Current() {
     const std::size_t thread = sched::ThreadIndex();
     return thread == sched::kNoThread ? SchedCpu::Acquire() : Use(own_[thread]);
