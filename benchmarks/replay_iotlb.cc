@@ -3,6 +3,8 @@
 
 #include "benchmarks/replay_iotlb.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -15,23 +17,26 @@ namespace {
 class DmamapIotlb {
  public:
   bool Init() {
-    return iotlb_.Init({.overlap_policy = OverlapPolicy::kRefuse}).ok();
+    return iotlb_.Init({.overlap_policy = OverlapPolicy::kRefuse}).ok() &&
+           reader_.Init(iotlb_).ok();
   }
   bool Fill(Iova page, PhysAddr address, Permission permission) {
     const Result<Range> range = Range::FromSize(page, kTracePage);
     return range.ok() && iotlb_.Add({*range, address, permission, 0}).ok();
   }
-  ReplayLookup Lookup(Iova at, Permission permission) const {
-    const Result<Translation> found = iotlb_.Lookup(at, permission);
+  ReplayLookup Lookup(Iova at, Permission permission) {
+    const Result<Translation> found = reader_.Lookup(at, permission);
     return {found.ok(), found.ok() ? found->address : PhysAddr()};
   }
   void Invalidate(Range range) { (void)iotlb_.Remove(range).ok(); }
   void InvalidateAll() { iotlb_.Clear(); }
   std::size_t size() const { return iotlb_.size(); }
   bool CheckInvariants() const { return iotlb_.CheckInvariants(); }
+  std::uint64_t hint_hits() const { return reader_.stats().hint_hits; }
 
  private:
   Iotlb iotlb_;
+  Iotlb::Reader reader_;  // as a device model has one for each queue
 };
 static_assert(ReplayIotlbTable<DmamapIotlb>);
 
@@ -43,6 +48,9 @@ Outcome ToOutcome(const IotlbReplay& replay) {
   outcome.Add("clear_ns", replay.timer.NsPerOp(IotlbReplay::kInvalidateAll));
   outcome.Add("lookups", replay.timer.ops(IotlbReplay::kLookup));
   outcome.Add("hits", replay.hits);
+  outcome.Add("hint_percent", 100 * static_cast<double>(replay.hint_hits) /
+                                  static_cast<double>(std::max<std::uint64_t>(
+                                      1, replay.hits + replay.misses)));
   outcome.Add("misses", replay.misses);
   outcome.Add("invalidations", replay.timer.ops(IotlbReplay::kInvalidate));
   outcome.Add("clears", replay.timer.ops(IotlbReplay::kInvalidateAll));

@@ -58,6 +58,7 @@ struct IotlbReplay {
   OpTimer timer;
   std::uint64_t hits = 0;
   std::uint64_t misses = 0;
+  std::uint64_t hint_hits = 0;      // lookups that a hint answered, if there is
   std::uint64_t lost = 0;           // missed what the recording has as present
   std::uint64_t stale = 0;          // hit what was never filled or invalidated
   std::uint64_t wrong_address = 0;  // hit, but translated to another address
@@ -91,6 +92,9 @@ class IotlbReplayer {
     }
     for (const auto& table : tables_) {
       if (!table->CheckInvariants()) replay_.sound = false;
+      if constexpr (requires { table->hint_hits(); }) {
+        replay_.hint_hits += table->hint_hits();
+      }
     }
     return replay_;
   }

@@ -185,14 +185,6 @@ std::size_t BasicIotlb<P>::RemoveWhole(Range range) {
   Record *record = walk.NextRecord();
   while (record != nullptr) {
     ++count;
-    if (walk.IsSurelyLast()) {
-      Unlink(record);
-      core_.Kill(record);
-      core_.LeaveTreeAt(record, walk.path());
-      core_.LeaveFront(record);
-      core_.Free(record);
-      break;
-    }
     // The walk finds its place again after the change.
     Record *const next = walk.NextRecord();
     Withdraw(record);
@@ -253,8 +245,8 @@ void BasicIotlb<P>::Cut(Record *record, Range range) {
   Unlink(record);
   core_.Kill(record);
   core_.LeaveTree(record);
-  if (left != nullptr) (void)core_.EnterFront(left, record);
-  if (right != nullptr) (void)core_.EnterFront(right, record);
+  if (left != nullptr) (void)core_.EnterFront(left, record, nullptr, right);
+  if (right != nullptr) (void)core_.EnterFront(right, record, nullptr, left);
   core_.LeaveFront(record);
   core_.Free(record);
 }
@@ -296,7 +288,7 @@ template <class P>
 typename BasicIotlb<P>::Record *BasicIotlb<P>::FindExact(
     Range range, std::uint64_t token) const {
   const auto is_it = [&](const Record &record) {
-    return record.first() == range.first().value() &&
+    return !record.dead() && record.first() == range.first().value() &&
            record.last() == range.last().value() && record.token() == token;
   };
   if (Record *const only = core_.OnlyOverlapping(range)) {
@@ -344,9 +336,7 @@ template <class P>
 void BasicIotlb<P>::Withdraw(Record *record) {
   Unlink(record);
   core_.Kill(record);
-  core_.LeaveTree(record);
-  core_.LeaveFront(record);
-  core_.Free(record);
+  core_.Bury(record);
 }
 
 // The end of a removal, without the lock.

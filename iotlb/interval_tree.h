@@ -51,6 +51,7 @@ class IntervalTree {
   using Record = RecordType;
   using Node = internal::TreeNode<kKeys, Atom>;
   using Path = internal::TreePath<Node>;
+  static constexpr unsigned kSlots = kKeys;  // of a node
 
   explicit IntervalTree(Memory memory = Memory()) : nodes_(std::move(memory)) {}
   IntervalTree(const IntervalTree &) = delete;

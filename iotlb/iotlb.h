@@ -266,8 +266,8 @@ class BasicIotlb {
   bool CheckOverlapPolicy() const;
 
   // lookup.h
-  [[gnu::noinline]] Result<Translation> LookupInTree(Iova at,
-                                                     Permission wanted) const;
+  [[gnu::noinline]] Result<Translation> LookupFurther(Iova at,
+                                                      Permission wanted) const;
   Error Answer(internal::Verdict verdict, Permission wanted) const;
 
   Core core_;

@@ -12,10 +12,19 @@
 // found, and of what is found the record says whether it is alive: one word
 // decides for the tree and the front alike, and they never differ.
 //
+// A removed mapping whose place in the tree nobody needs stays there, dead,
+// with its record: it is buried. IOVA allocators hand out first what was freed
+// last, so that the same range is often mapped again soon; it then takes the
+// place over, and neither change touches the tree. At most kGraves are buried
+// at a time, one for each value of a hash of their first byte; the next one
+// there sends the last one out of the tree.
+//
 // A lookup asks the front. A slot that names one mapping answers at once: that
 // mapping or none. "Ask", a record that died meanwhile and a front that changed
 // its shape under the reader lead to the tree, the truth. The answer was right
 // at some moment of the call:
+//   * by the record, when it was seen alive, covering the byte, overlapped by
+//     none;
 //   * by the front, when the record was seen alive and the slot led to it;
 //   * by the tree, when all nodes of the path were in the tree; where more than
 //     one mapping had to be looked at, no mapping came or went meanwhile
@@ -25,6 +34,7 @@
 // Synchronisation edges
 //   C1 -> C2  `changes` counts before a mapping goes live or dies.
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -51,7 +61,7 @@ enum class Verdict : std::uint8_t {
   kHit,
   kMiss,
   kFault,
-  kAskTree,  // the front has no answer
+  kAskFurther,  // no answer yet
 };
 
 template <class Policies>
@@ -81,22 +91,56 @@ class IotlbCore {
   // --- Readers.
 
   // The mapping that answers an access to `at`, in `copy`; its record in
-  // `record`, on a hit. First FindByFront, and if it says so FindByTree.
+  // `record`, on a hit. First FindByFront, if it says so FindFurther.
+  //
+  // A record that is alive, covers the byte and was overlapped by no other
+  // mapping is the only one that covers the byte, whatever led to it: the word
+  // of the slot need not be looked at again.
   [[gnu::always_inline]] Verdict FindByFront(std::uint64_t at,
                                              Permission wanted,
                                              RecordCopy &copy,
                                              const Record *&record) const {
+    FrontWord word;
+    (void)front_.Find(Front::PageOf(at), word);
+    if (!IsRecord(word)) [[unlikely]]
+      return Verdict::kAskFurther;
+    const Record *const found = FrontPointer<const Record>(word);
+    const std::uint64_t meta = found->meta();
+    copy = found->CopyForLookup(meta);
+    constexpr std::uint64_t kNotSimple = Record::kDead | Record::kOverlapped;
+    if ((meta & kNotSimple) != 0 || !copy.Covers(at) ||
+        !Allows(copy.permission(), wanted) || !found->IsExactly(meta))
+        [[unlikely]] {
+      return Verdict::kAskFurther;
+    }
+    record = found;
+    return Verdict::kHit;
+  }
+
+  // What is no such hit: the front again, with all that can change under the
+  // reader, and the tree.
+  [[gnu::noinline]] Verdict FindFurther(std::uint64_t at, Permission wanted,
+                                        RecordCopy &copy,
+                                        const Record *&record) const {
+    const Verdict verdict = FindByShape(at, wanted, copy, record);
+    return verdict == Verdict::kAskFurther
+               ? FindByTree(at, wanted, copy, record)
+               : verdict;
+  }
+
+  Verdict FindByShape(std::uint64_t at, Permission wanted, RecordCopy &copy,
+                      const Record *&record) const {
     const std::uint64_t shape = front_.Shape();
     FrontWord word;
     const auto *const slot = front_.Find(Front::PageOf(at), word);
-    if (IsRecord(word)) [[likely]] {
+    if (IsRecord(word)) {
       const Record *const found = FrontPointer<const Record>(word);
       const std::uint64_t meta = found->meta();
       copy = found->CopyForLookup(meta);
       // The slot still leads to this record, which was alive then.
       if (slot->Own() != word || (meta & Record::kDead) != 0 ||
-          !found->IsStill(meta) || !front_.IsShape(shape)) [[unlikely]] {
-        return Verdict::kAskTree;
+          !found->IsStill(meta) || !front_.IsShape(shape)) {
+        return Verdict::kAskFurther;
       }
       if (!copy.Covers(at)) return Verdict::kMiss;
       record = found;
@@ -104,12 +148,11 @@ class IotlbCore {
                                                : Verdict::kFault;
     }
     if (word == kFrontNone && front_.IsShape(shape)) return Verdict::kMiss;
-    return Verdict::kAskTree;
+    return Verdict::kAskFurther;
   }
 
-  [[gnu::noinline]] Verdict FindByTree(std::uint64_t at, Permission wanted,
-                                       RecordCopy &copy,
-                                       const Record *&record) const {
+  Verdict FindByTree(std::uint64_t at, Permission wanted, RecordCopy &copy,
+                     const Record *&record) const {
     typename Tree::Path path;
     for (;;) {
       const Reached reached = path.FirstReaching(tree_.root(), at);
@@ -184,19 +227,26 @@ class IotlbCore {
   // A dead record of `entry`, in the tree but not in the front. REQUIRES:
   // reserved.
   Record *Prepare(const IotlbEntry &entry) {
-    Record *const record = records_.Take();
-    record->Fill(entry, next_id_++);
-    tree_.Insert(record->first(), record->last(), record);
+    Record *record = Exhume(entry.range);
+    if (record != nullptr) {
+      record->Fill(entry, next_id_++);
+    } else {
+      record = records_.Take();
+      record->Fill(entry, next_id_++);
+      tree_.Insert(record->first(), record->last(), record);
+    }
     reverse_.Insert(record);
     front_.AddWorth(PageFirst(*record), PageLast(*record));
     return record;
   }
-  // Enters a prepared record into the front; slots of `old` and `old2` pass to
-  // it. False: surely no other mapping shares a page.
+  // Enters a prepared record into the front; slots of `old` and `old2` that
+  // `beside` does not touch pass to it. False: surely no other mapping shares a
+  // page.
   bool EnterFront(Record *record, const Record *old = nullptr,
-                  const Record *old2 = nullptr) {
+                  const Record *old2 = nullptr,
+                  const Record *beside = nullptr) {
     return !has_front_ || front_.Set(Source{tree_}, record, PageFirst(*record),
-                                     PageLast(*record), old, old2);
+                                     PageLast(*record), old, old2, beside);
   }
   void GoLive(Record *record) {
     CountChange();
@@ -223,10 +273,15 @@ class IotlbCore {
     tree_.Erase(record->first(), record);
     LeaveReverse(record);
   }
-  // The same where `path` stands at its entry.
-  void LeaveTreeAt(Record *record, typename Tree::Path &path) {
-    tree_.EraseAt(path);
+  // A dead record leaves the front, and the tree in time.
+  void Bury(Record *record) {
+    record->Bury();
     LeaveReverse(record);
+    LeaveFront(record);
+    Record *&grave = GraveOf(record->first());
+    if (grave != nullptr) Drop(grave);
+    grave = record;
+    ++buried_;
   }
   void LeaveFront(const Record *record) {
     if (has_front_) {
@@ -243,6 +298,11 @@ class IotlbCore {
     while (Record *const record = walk.NextRecord()) Kill(record);
     if (has_front_) front_.Reset();
     reverse_.Clear();
+    for (Record *&grave : graves_) {
+      if (grave != nullptr) grave->Unbury();
+      grave = nullptr;
+    }
+    buried_ = 0;
     tree_.Clear([this](Record &record) { records_.Put(&record); });
   }
 
@@ -255,11 +315,13 @@ class IotlbCore {
 
   // REQUIRES: no change is under way. O(n log n).
   bool CheckInvariants() const {
+    const std::size_t entries = size_ + buried_;
     const bool tree = tree_.CheckInvariants(
-        size_, [](std::uint64_t first, std::uint64_t last, const Record &r) {
-          return r.first() == first && r.last() == last && !r.dead();
+        entries, [](std::uint64_t first, std::uint64_t last, const Record &r) {
+          return r.first() == first && r.last() == last &&
+                 r.dead() == r.buried();
         });
-    return tree && records_.live() == size_ &&
+    return tree && records_.live() == entries && CheckGraves() &&
            reverse_.CheckInvariants(size_) &&
            (!has_front_ || front_.CheckInvariants(Source{tree_}));
   }
@@ -289,6 +351,63 @@ class IotlbCore {
   }
   static std::uint64_t PageLast(const Record &r) {
     return Front::PageOf(r.last());
+  }
+
+  // --- Graves.
+
+  static constexpr unsigned kGraveBits = 6;
+  static constexpr std::size_t kGraves = std::size_t{1} << kGraveBits;
+
+  Record *&GraveOf(std::uint64_t first) {
+    // Fibonacci hashing (Knuth, volume 3, section 6.4) of the page.
+    const std::uint64_t page = Front::PageOf(first);
+    return graves_[(page * 0x9e3779b97f4a7c15u) >> (64 - kGraveBits)];
+  }
+  // The buried record of this range, which may be filled in again; or nullptr.
+  Record *Exhume(const Range &range) {
+    const std::uint64_t first = range.first().value();
+    Record *&grave = GraveOf(first);
+    Record *const record = grave;
+    if (record == nullptr || record->first() != first ||
+        record->last() != range.last().value()) {
+      return nullptr;
+    }
+    // Among equal first bytes the order is that of Add, which a place in the
+    // tree from before may contradict.
+    if (!IsUncovered(first)) return nullptr;
+    grave = nullptr;
+    --buried_;
+    record->Unbury();
+    return record;
+  }
+  // A buried record leaves the tree.
+  void Drop(Record *record) {
+    record->Unbury();
+    tree_.Erase(record->first(), record);
+    records_.Put(record);
+    --buried_;
+  }
+  // No mapping covers the byte; perhaps also false if none does.
+  bool IsUncovered(std::uint64_t at) const {
+    if (has_front_) {
+      FrontWord word;
+      (void)front_.Find(Front::PageOf(at), word);
+      if (word == kFrontNone) return true;
+      if (IsRecord(word)) {
+        return !FrontPointer<Record>(word)->Copy().Covers(at);
+      }
+    }
+    Walk walk(tree_, at, at);
+    return walk.NextRecord() == nullptr;
+  }
+  bool CheckGraves() const {
+    std::size_t count = 0;
+    for (const Record *grave : graves_) {
+      if (grave == nullptr) continue;
+      ++count;
+      if (!grave->dead() || !grave->buried()) return false;
+    }
+    return count == buried_;
   }
 
   void LeaveReverse(Record *record) {
@@ -328,6 +447,8 @@ class IotlbCore {
   bool has_front_ = true;
   std::size_t size_ = 0;
   std::uint64_t next_id_ = 1;
+  std::size_t buried_ = 0;
+  std::array<Record *, kGraves> graves_{};
 };
 
 }  // namespace internal

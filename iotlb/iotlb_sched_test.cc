@@ -1,19 +1,27 @@
 // Copyright 2026 The dmamap Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The IOTLB under the deterministic scheduler: the shipped source, every order
-// of a reader and a writer within the bounds, every value that the memory model
-// lets a load return; and negative controls with weaker orders.
+// Lookups against add, remove, split, merge and retire under the deterministic
+// scheduler: the shipped source, every order within the bounds, every value
+// that the memory model lets a load return; and the same with weaker orders.
+//
+// The oracle: each answer was right after some step of the change; not before
+// the step that the reader knows to be done, nor before its last answer for
+// this byte; and what was written in the memory of a mapping before Add is
+// seen, and what is written there after Remove is not.
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
-#include "iotlb/reclaim.h"
-#include "iotlb/record.h"
 #include "testing/sched/explore.h"
 
 namespace dmamap {
@@ -21,198 +29,385 @@ namespace {
 
 constexpr auto kRead = Permission::kRead;
 
-IotlbEntry Entry(std::uint64_t first, std::uint64_t last, std::uint64_t token) {
-  return {RangeOf(first, last), PhysAddr(token * 1000 + first), kRead, token};
+IotlbEntry Entry(std::uint64_t first, std::uint64_t last, std::uint64_t token,
+                 Permission permission = kRead) {
+  return {RangeOf(first, last), PhysAddr(token * 1000 + first), permission,
+          token};
 }
 
-// --- One record, which dies and serves another mapping.
-
-void ReuseAgainstRead() {
-  MappingRecord<sched::Atomic> record;
-  record.Fill(Entry(0, 9, 1), 1);
-  record.GoLive();
-  const std::uint64_t first_generation = record.Copy().meta >> 4;
-  sched::RunThreads({[&] {
-                       record.Kill();
-                       record.Fill(Entry(20, 29, 2), 2);
-                       record.GoLive();
-                     },
-                     [&] {
-                       RecordCopy copy;
-                       if (!record.Read(copy)) return;
-                       const bool second = (copy.meta >> 4) > first_generation;
-                       sched::Check(copy.entry() == (second ? Entry(20, 29, 2)
-                                                            : Entry(0, 9, 1)),
-                                    "a torn record");
-                     }});
-}
-
-TEST(IotlbSched, RecordIsNeverTorn) {
-  const auto report = sched::Explore({.name = "record"}, ReuseAgainstRead);
-  EXPECT_TRUE(report.ok && report.complete) << report;
-}
-
-TEST(IotlbSched, WeakerFencesOfARecordAreFound) {
-  for (const char* function : {"Fill", "IsStill"}) {
-    EXPECT_FALSE(
-        sched::Explore({.name = "record", .weaken = {.function = function}},
-                       ReuseAgainstRead)
-            .ok)
-        << function;
-  }
-}
-
-// --- A section, and a writer that waits before it frees the memory.
-
-void FreeAgainstSection() {
-  ReaderRegistry<HeapMemory, sched::Atomic> registry;
-  auto *const slot = registry.Attach();
-  sched::Atomic<int> mapped(1);
-  sched::Plain<int> memory(7);
-  sched::RunThreads({[&] {
-                       // relaxed: the registry has to see to the order.
-                       mapped.store(0, std::memory_order_relaxed);
-                       const GraceTicket ticket = registry.Retire();
-                       // A look, not a loop: who has not ended is left alone.
-                       if (registry.IsOver(ticket)) memory = 0;
-                     },
-                     [&] {
-                       for (int i = 0; i < 2; ++i) {
-                         registry.Enter(*slot);
-                         if (mapped.load(std::memory_order_relaxed) == 1) {
-                           sched::Check(memory == 7, "freed memory is read");
-                         }
-                         registry.Leave(*slot);
-                       }
-                     }});
-}
-
-TEST(IotlbSched, MemoryIsFreedBehindTheSections) {
-  const auto report = sched::Explore({.name = "section"}, FreeAgainstSection);
-  EXPECT_TRUE(report.ok && report.complete) << report;
-}
-
-TEST(IotlbSched, EachOrderOfASectionIsNeeded) {
-  const sched::Weaken weaker[] = {
-      {.function = "Enter", .access = "fence"},
-      {.function = "Retire", .access = "fence"},
-      {.function = "Leave"},
-      {.function = "IsOver"},
-  };
-  for (const sched::Weaken &weaken : weaker) {
-    const auto report = sched::Explore({.name = "section", .weaken = weaken},
-                                       FreeAgainstSection);
-    EXPECT_FALSE(report.ok) << weaken.function << " " << weaken.access;
-  }
-}
-
-// --- The whole: lookups against add, remove, split and retire.
-
+// Pages of 8 bytes, tables of two slots.
 struct SchedPolicies : IotlbPolicies {
   template <class T>
   using Atom = sched::Atomic<T>;
   static constexpr unsigned kKeys = 8;
   static constexpr unsigned kPageShift = 3;
-  static constexpr unsigned kFrontBits = 2;
+  static constexpr unsigned kFrontBits = 1;
 };
 using SchedIotlb = BasicIotlb<SchedPolicies>;
 
-// What one lookup says; anything but the answers that `good` allows fails.
-template <class Good>
-void LookUp(const SchedIotlb &iotlb, std::uint64_t at, Good good) {
-  const Result<Translation> t = iotlb.Lookup(Iova(at), kRead);
-  const std::uint64_t token = t.ok() ? t->token : 0;
-  sched::Check(good(token), "an answer that was never right");
-  sched::Check(!t.ok() || t->address.value() == token * 1000 + at,
-               "another mapping's memory");
-}
-
-struct Start {
-  explicit Start(const IotlbOptions &options) {
-    (void)iotlb.Init(options).ok();
-    (void)iotlb.Add(Entry(0, 15, 1)).ok();
-    (void)iotlb.Add(Entry(24, 39, 2)).ok();
-  }
+// An IOTLB, and the memory that its mappings lead to: one variable for each
+// token. Two uses of it that nothing orders are a data race.
+struct World {
   SchedIotlb iotlb;
+  SchedIotlb::Reader reader;
+  std::array<sched::Plain<int>, 8> memory;
+  sched::Atomic<int> done{0};
+
+  void Done(int step) { done.store(step, std::memory_order_release); }
+  void Add(const IotlbEntry& entry) {
+    memory[entry.token] = static_cast<int>(entry.token);
+    sched::Check(iotlb.Add(entry).ok(), "Add");
+  }
+  void Remove(std::uint64_t first, std::uint64_t last) {
+    sched::Check(iotlb.Remove(RangeOf(first, last)).ok(), "Remove");
+  }
+  void RemoveExact(const IotlbEntry& entry) {
+    sched::Check(iotlb.RemoveExact(entry.range, entry.token).ok(), "Exact");
+  }
+  void Free(std::size_t token) { memory[token] = -1; }
 };
 
-// A mapping is replaced by another of the same bytes, in the same record: it
-// is the one, none, or the other, and never steps back.
-sched::Body ReplaceAgainstLookup(FrontPolicy front) {
-  return [front] {
-    Start start({.front_policy = front});
-    sched::RunThreads(
-        {[&] {
-           (void)start.iotlb.Remove(RangeOf(24, 24)).ok();
-           (void)start.iotlb.Add(Entry(24, 39, 3)).ok();
-         },
-         [&] {
-           std::uint64_t last = 2;
-           for (int i = 0; i < 2; ++i) {
-             LookUp(start.iotlb, 26, [&](std::uint64_t token) {
-               const std::uint64_t step = token == 2 ? 2 : token == 0 ? 3 : 4;
-               const bool forward = token != 1 && step >= last;
-               last = step;
-               return forward;
-             });
-           }
-           LookUp(start.iotlb, 5, [](std::uint64_t n) { return n == 1; });
-         }},
-        [&] { sched::Check(start.iotlb.CheckInvariants(), "invariants"); });
-  };
-}
+// How the reader looks up.
+enum class Way : std::uint8_t {
+  kIotlb,    // by the IOTLB
+  kSection,  // by a Reader, in a section
+  kHint,     // so too, with a hint on the first byte looked up
+};
 
-// A split takes the middle out: the bytes outside are mapped at each moment.
-sched::Body SplitAgainstLookup(FrontPolicy front) {
-  return [front] {
-    Start start({.remove_policy = RemovePolicy::kSplit, .front_policy = front});
-    sched::RunThreads(
-        {[&] { (void)start.iotlb.Remove(RangeOf(4, 9)).ok(); },
-         [&] {
-           LookUp(start.iotlb, 3, [](std::uint64_t n) { return n == 1; });
-           LookUp(start.iotlb, 12, [](std::uint64_t n) { return n == 1; });
-           LookUp(start.iotlb, 6, [](std::uint64_t n) { return n <= 1; });
-         }},
-        [&] { sched::Check(start.iotlb.CheckInvariants(), "invariants"); });
-  };
-}
+// The tokens that answer for byte `at`, step by step; 0: none.
+struct Look {
+  std::uint64_t at;
+  std::vector<int> tokens;
+};
 
-// The limit retires the oldest for a new one.
-sched::Body RetireAgainstLookup(FrontPolicy front) {
-  return [front] {
-    Start start({.limit = 2,
-                 .limit_policy = LimitPolicy::kRetireOldest,
-                 .front_policy = front});
-    sched::RunThreads(
-        {[&] { (void)start.iotlb.Add(Entry(16, 23, 3)).ok(); },
-         [&] {
-           bool gone = false;
-           LookUp(start.iotlb, 5, [&](std::uint64_t n) {
-             gone = n == 0;
-             return n <= 1;
-           });
-           LookUp(start.iotlb, 5,
-                  [&](std::uint64_t n) { return n == 0 || (n == 1 && !gone); });
-           LookUp(start.iotlb, 30, [](std::uint64_t n) { return n == 2; });
-         }},
-        [&] { sched::Check(start.iotlb.CheckInvariants(), "invariants"); });
-  };
-}
+struct Scene {
+  const char* name;
+  IotlbOptions options;
+  std::vector<IotlbEntry> start;
+  std::function<void(World&)> change;
+  std::vector<Look> looks;
+  Way way = Way::kIotlb;
+};
 
-sched::Options Bounded(const char *name) {
-  return {
-      .name = name, .search = sched::Search::kRandom, .max_executions = 1500};
-}
-
-TEST(IotlbSched, LookupAgainstChanges) {
-  for (const FrontPolicy front : {FrontPolicy::kOn, FrontPolicy::kOff}) {
-    for (const sched::Body &body :
-         {ReplaceAgainstLookup(front), SplitAgainstLookup(front),
-          RetireAgainstLookup(front)}) {
-      const auto report = sched::Explore(Bounded("iotlb"), body);
-      EXPECT_TRUE(report.ok) << report;
+void LookUp(World& world, Way way, const Look& look, int& step) {
+  const int told = world.done.load(std::memory_order_acquire);
+  step = told > step ? told : step;
+  const auto check = [&](const Result<Translation>& t) {
+    const int token = t.ok() ? static_cast<int>(t->token) : 0;
+    const int end = static_cast<int>(look.tokens.size());
+    while (step < end && look.tokens[static_cast<std::size_t>(step)] != token) {
+      ++step;
     }
+    sched::Check(step < end, "an answer that was not right");
+    if (!t.ok()) return;
+    sched::Check(t->address.value() == t->token * 1000 + look.at,
+                 "another mapping's memory");
+    sched::Check(world.memory[t->token] == token, "freed memory");
+  };
+  if (way == Way::kIotlb) {
+    check(world.iotlb.Lookup(Iova(look.at), kRead));
+    return;
   }
+  SchedIotlb::Reader::Section section(world.reader);
+  check(world.reader.Lookup(Iova(look.at), kRead));
+}
+
+sched::Body BodyOf(const Scene& scene) {
+  return [scene] {
+    World world;
+    sched::Check(world.iotlb.Init(scene.options).ok(), "Init");
+    if (scene.way != Way::kIotlb) {
+      sched::Check(world.reader.Init(world.iotlb).ok(), "Reader::Init");
+    }
+    for (const IotlbEntry& entry : scene.start) world.Add(entry);
+    for (int i = 0; scene.way == Way::kHint && i < 3; ++i) {
+      (void)world.reader.Lookup(Iova(scene.looks[0].at), kRead).ok();
+    }
+    sched::RunThreads(
+        {[&] { scene.change(world); },
+         [&] {
+           std::map<std::uint64_t, int> steps;
+           for (const Look& look : scene.looks) {
+             LookUp(world, scene.way, look, steps[look.at]);
+           }
+         }},
+        [&] { sched::Check(world.iotlb.CheckInvariants(), "invariants"); });
+  };
+}
+
+IotlbOptions With(FrontPolicy front) { return {.front_policy = front}; }
+
+// --- Add and remove.
+
+Scene AddOne(FrontPolicy front) {
+  return {"add",
+          With(front),
+          {},
+          [](World& w) {
+            w.Add(Entry(8, 15, 3));
+            w.Done(1);
+          },
+          {{9, {0, 3}}}};
+}
+// The memory is freed behind the sections that may use it.
+Scene RemoveOne(FrontPolicy front, Way way) {
+  return {"remove",
+          With(front),
+          {Entry(8, 15, 2)},
+          [way](World& w) {
+            w.Remove(8, 8);
+            w.Done(1);
+            if (way != Way::kIotlb) w.Free(2);
+          },
+          {{9, {2, 0}}},
+          way};
+}
+// By another in the same place, which gets the same record.
+Scene Replace(FrontPolicy front, Way way) {
+  return {"replace",
+          With(front),
+          {Entry(8, 15, 2)},
+          [way](World& w) {
+            w.Remove(8, 8);
+            if (way != Way::kIotlb) w.Free(2);
+            w.Add(Entry(8, 15, 3));
+          },
+          {{9, {2, 0, 3}}, {9, {2, 0, 3}}},
+          way};
+}
+// The record serves another place; a third mapping stays.
+Scene Move(FrontPolicy front) {
+  return {"move",
+          With(front),
+          {Entry(8, 15, 2), Entry(24, 31, 1)},
+          [](World& w) {
+            w.Remove(8, 8);
+            w.Add(Entry(16, 23, 3));
+          },
+          {{9, {2, 0}}, {17, {0, 0, 3}}, {25, {1}}}};
+}
+Scene ClearAll(FrontPolicy front) {
+  return {"clear",
+          With(front),
+          {Entry(8, 15, 2), Entry(24, 31, 1)},
+          [](World& w) {
+            w.iotlb.Clear();
+            w.Add(Entry(8, 15, 3));
+          },
+          {{9, {2, 0, 3}}, {25, {1, 0, 0}}}};
+}
+
+// --- Split, merge, retire.
+
+// The bytes outside are mapped at each moment.
+Scene Split(FrontPolicy front, std::uint64_t at, Way way = Way::kIotlb) {
+  return {"split",
+          {.remove_policy = RemovePolicy::kSplit, .front_policy = front},
+          {Entry(8, 23, 2)},
+          [](World& w) { w.Remove(14, 17); },
+          {{at, {2}}, {15, {2, 0}}},
+          way};
+}
+Scene Merge(FrontPolicy front, Way way = Way::kIotlb) {
+  return {"merge",
+          {.merge_policy = MergePolicy::kMerge, .front_policy = front},
+          {Entry(8, 15, 2)},
+          // The same memory: its variable is not written again.
+          [](World& w) { (void)w.iotlb.Add(Entry(16, 23, 2)).ok(); },
+          {{9, {2}}, {17, {0, 2}}},
+          way};
+}
+Scene Retire(FrontPolicy front, Way way) {
+  return {"retire",
+          {.limit = 1,
+           .limit_policy = LimitPolicy::kRetireOldest,
+           .front_policy = front},
+          {Entry(8, 15, 2)},
+          [way](World& w) {
+            w.Add(Entry(16, 23, 3));
+            w.Done(1);
+            if (way == Way::kIotlb) return;
+            w.iotlb.Synchronize();  // a limit does not wait
+            w.Free(2);
+          },
+          {{9, {2, 0}}, {17, {0, 3}}},
+          way};
+}
+
+// --- Mappings that overlap: one of them answers at each moment.
+
+Scene Cover(FrontPolicy front, Way way = Way::kIotlb) {
+  return {"cover",
+          With(front),
+          {Entry(9, 15, 2)},
+          [](World& w) {
+            w.Add(Entry(8, 15, 3));
+            w.Done(1);
+          },
+          {{10, {2, 3}}, {10, {2, 3}}},
+          way};
+}
+Scene Uncover(FrontPolicy front) {
+  return {"uncover",
+          With(front),
+          {Entry(8, 15, 2), Entry(9, 15, 3)},
+          [](World& w) { w.RemoveExact(Entry(8, 15, 2)); },
+          {{10, {2, 3}}}};
+}
+// Behind one that refuses the access, so that all have to be looked at.
+Scene Among(FrontPolicy front) {
+  return {"among",
+          With(front),
+          {Entry(8, 15, 1, Permission::kWrite), Entry(9, 15, 2)},
+          [](World& w) {
+            w.Add(Entry(7, 15, 3));
+            w.RemoveExact(Entry(9, 15, 2));
+          },
+          {{10, {2, 3}}}};
+}
+
+sched::Options Bounds(std::uint32_t preemptions, std::uint32_t stale) {
+  // A lookup, and the writer, read the same versions again and again, which is
+  // no spin loop: with the default the scheduler would make them wait, and see
+  // next to nothing.
+  return {.preemptions = preemptions, .stale = stale, .rereads = 12};
+}
+
+void ExploreAll(const Scene& scene, sched::Options options) {
+  options.name = scene.name;
+  const sched::Report report = sched::Explore(options, BodyOf(scene));
+  EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+  EXPECT_GT(report.executions, 90u) << report;
+  testing::Test::RecordProperty(scene.name, std::to_string(report.executions));
+}
+
+class IotlbSched : public testing::TestWithParam<FrontPolicy> {};
+INSTANTIATE_TEST_SUITE_P(Front, IotlbSched,
+                         testing::Values(FrontPolicy::kOn, FrontPolicy::kOff));
+
+TEST_P(IotlbSched, AddAndRemove) {
+  ExploreAll(AddOne(GetParam()), Bounds(2, 2));
+  ExploreAll(RemoveOne(GetParam(), Way::kIotlb), Bounds(2, 3));
+  ExploreAll(Replace(GetParam(), Way::kIotlb), Bounds(1, 3));
+  ExploreAll(Move(GetParam()), Bounds(1, 2));
+  ExploreAll(ClearAll(GetParam()), Bounds(1, 3));
+}
+
+TEST_P(IotlbSched, FreeBehindSections) {
+  for (const Way way : {Way::kSection, Way::kHint}) {
+    ExploreAll(RemoveOne(GetParam(), way), Bounds(2, 2));
+    ExploreAll(Replace(GetParam(), way), Bounds(1, 3));
+    ExploreAll(Retire(GetParam(), way), Bounds(1, 2));
+  }
+}
+
+TEST_P(IotlbSched, SplitMergeRetire) {
+  for (const std::uint64_t at : {9u, 20u}) {
+    ExploreAll(Split(GetParam(), at), Bounds(1, 2));
+  }
+  ExploreAll(Split(GetParam(), 9, Way::kHint), Bounds(1, 2));
+  ExploreAll(Merge(GetParam()), Bounds(1, 3));
+  ExploreAll(Merge(GetParam(), Way::kHint), Bounds(1, 3));
+  ExploreAll(Retire(GetParam(), Way::kIotlb), Bounds(1, 2));
+}
+
+TEST_P(IotlbSched, Overlaps) {
+  ExploreAll(Cover(GetParam()), Bounds(1, 2));
+  ExploreAll(Cover(GetParam(), Way::kHint), Bounds(1, 3));
+  ExploreAll(Uncover(GetParam()), Bounds(1, 4));
+  ExploreAll(Among(GetParam()), Bounds(1, 2));
+}
+
+// A walk visits what is there all the time, once and whole, and of the rest
+// only what is there at some moment.
+sched::Body WalkBody(const Scene& scene, std::uint64_t always) {
+  return [scene, always] {
+    World world;
+    sched::Check(world.iotlb.Init(scene.options).ok(), "Init");
+    for (const IotlbEntry& entry : scene.start) world.Add(entry);
+    sched::RunThreads(
+        {[&] { scene.change(world); },
+         [&] {
+           int met = 0;
+           Iova last;
+           world.iotlb.ForEach([&](const IotlbEntry& entry) {
+             met += entry.token == always ? 1 : 0;
+             const std::uint64_t first = entry.range.first().value();
+             sched::Check(entry == Entry(first, first + 7, entry.token),
+                          "a torn entry");
+             sched::Check(last <= entry.range.first(), "out of order");
+             sched::Check(
+                 world.memory[entry.token] == static_cast<int>(entry.token),
+                 "memory before Add");
+             last = entry.range.first();
+           });
+           sched::Check(met == 1, "not visited once");
+         }},
+        [&] { sched::Check(world.iotlb.CheckInvariants(), "invariants"); });
+  };
+}
+
+TEST_P(IotlbSched, Walk) {
+  // In one leaf, and where the leaf that the walk goes to moves.
+  Scene two = Move(GetParam());
+  two.name = "walk_two_leaves";
+  two.start = {Entry(8, 15, 2), Entry(24, 31, 1)};
+  for (std::uint64_t i = 0; i < 7; ++i) {
+    two.start.push_back(Entry(64 + 16 * i, 71 + 16 * i, 4));
+  }
+  for (const Scene& scene : {Move(GetParam()), two}) {
+    sched::Options options = Bounds(1, 2);
+    options.name = scene.name;
+    const sched::Report report = sched::Explore(options, WalkBody(scene, 1));
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+    EXPECT_GT(report.executions, 90u) << report;
+  }
+}
+
+// `weaken` fails `scene`, and is an access of it that was stronger.
+void ExpectFound(const sched::Weaken& weaken, const Scene& scene,
+                 std::uint32_t stale = 3) {
+  std::vector<sched::Op> sites;
+  sched::Options options = Bounds(1, stale);
+  options.sites = &sites;
+  options.weaken = weaken;
+  const sched::Report report = sched::Explore(options, BodyOf(scene));
+  std::size_t weakened = 0;
+  for (const sched::Op& op : sites) {
+    if (weaken.Matches(op.site, op.name) && op.order != weaken.to) ++weakened;
+  }
+  EXPECT_GT(weakened, 0u) << weaken.function << ": no such order";
+  EXPECT_FALSE(report.ok) << weaken.function << ": not found by " << report;
+}
+
+// Not among them, as a fence nearby does the same: Changes and NoChangeSince
+// (C2; the fences of IsStill come between), the fences of CountShape and
+// IsShape (P1, P2; each slot is stored with release and loaded with acquire).
+// They stay, each edge with both its ends, for what may change nearby.
+TEST(IotlbSched, WeakerOrdersAreFound) {
+  constexpr auto kOn = FrontPolicy::kOn, kOff = FrontPolicy::kOff;
+  ExpectFound({.function = "Load"}, AddOne(kOn));                     // F2
+  ExpectFound({.function = "Store"}, Move(kOn));                      // F1
+  ExpectFound({.function = "meta"}, Replace(kOn, Way::kIotlb));       // R2
+  ExpectFound({.function = "GoLive"}, Replace(kOn, Way::kIotlb));     // R1
+  ExpectFound({.function = "Fill"}, Replace(kOn, Way::kIotlb));       // R3
+  ExpectFound({.function = "IsExactly"}, Replace(kOn, Way::kIotlb));  // R4
+  ExpectFound({.function = "IsStill"}, Replace(kOff, Way::kIotlb));   // R4
+  ExpectFound({.function = "Kill"}, Split(kOff, 20));
+  ExpectFound({.function = "CountChange"}, Among(kOff));  // C1
+  ExpectFound({.function = "Shape"}, Split(kOn, 9));      // P2
+  ExpectFound({.function = "CountShape", .access = "store"},
+              Split(kOn, 9));  // P1
+}
+
+TEST(IotlbSched, WeakerOrdersOfSectionsAreFound) {
+  const Scene remove = RemoveOne(FrontPolicy::kOn, Way::kSection);
+  const Scene replace = Replace(FrontPolicy::kOn, Way::kHint);
+  ExpectFound({.function = "Enter", .access = "fence"}, remove);   // E1
+  ExpectFound({.function = "Retire"}, remove);                     // E2
+  ExpectFound({.function = "Leave"}, remove);                      // E3
+  ExpectFound({.function = "IsOver"}, remove);                     // E4
+  ExpectFound({.function = "Enter", .access = "store"}, replace);  // E3
 }
 
 }  // namespace

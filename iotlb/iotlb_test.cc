@@ -172,6 +172,58 @@ TEST_F(IotlbTest, RemoveEntryTakesWhatAWalkFound) {
   EXPECT_EQ(iotlb_.size(), 99u);
 }
 
+// A removed mapping keeps its place in the tree for the next one of its range.
+TEST_F(IotlbTest, TheSameRangeAgainIsANewMapping) {
+  Init();
+  Add(Entry(0x1000, 0x1fff, kRead, 1));
+  Add(Entry(0x3000, 0x3fff, kRead, 2));
+  EXPECT_EQ(*iotlb_.Remove(RangeOf(0x1800, 0x1800)), 1u);
+  EXPECT_TRUE(iotlb_.CheckInvariants());
+  EXPECT_EQ(iotlb_.size(), 1u);
+  EXPECT_EQ(Walk(), (Tokens{2}));
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x1000), kRead).error(), Error::kNotMapped);
+  EXPECT_EQ(iotlb_.RemoveExact(RangeOf(0x1000, 0x1fff), 1).error(),
+            Error::kNotMapped);
+  Add({RangeOf(0x1000, 0x1fff), PhysAddr(0x70000), kWrite, 3});
+  EXPECT_EQ(Walk(), (Tokens{3, 2}));
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x1000), kRead).error(), Error::kPermission);
+  EXPECT_EQ(iotlb_.Lookup(Iova(0x1234), kWrite)->address, PhysAddr(0x70234));
+}
+
+TEST_F(IotlbTest, AnAliasThatCameMeanwhileStaysFirst) {
+  Init();
+  Add(Entry(0x1000, 0x1fff, kRead, 1));
+  ASSERT_TRUE(iotlb_.RemoveExact(RangeOf(0x1000, 0x1fff), 1).ok());
+  Add(Entry(0x1000, 0x2fff, kRead, 2));  // the same first byte
+  Add(Entry(0x1000, 0x1fff, kRead, 3));
+  EXPECT_EQ(Walk(), (Tokens{2, 3}));
+  Add(Entry(0x0, 0x4fff, kRead, 4));
+  ASSERT_TRUE(iotlb_.RemoveExact(RangeOf(0x1000, 0x1fff), 3).ok());
+  Add(Entry(0x1000, 0x1fff, kRead, 5));
+  EXPECT_EQ(Walk(), (Tokens{4, 2, 5}));
+}
+
+// More removals than there are places for them, and all of it once more.
+TEST_F(IotlbTest, RemovedMappingsDoNotPileUp) {
+  Init();
+  for (int round = 0; round < 3; ++round) {
+    for (std::uint64_t i = 0; i < 1000; ++i) {
+      ASSERT_TRUE(iotlb_.Add(Entry(i << 12, (i << 12) + 0xfff)).ok());
+    }
+    const std::size_t bytes = iotlb_.stats().memory_bytes;
+    for (std::uint64_t i = 0; i < 1000; ++i) {
+      ASSERT_EQ(*iotlb_.Remove(RangeOf(i << 12, i << 12)), 1u);
+    }
+    ASSERT_TRUE(iotlb_.CheckInvariants());
+    EXPECT_TRUE(iotlb_.empty());
+    EXPECT_EQ(Walk(), Tokens{});
+    EXPECT_EQ(iotlb_.stats().memory_bytes, bytes);
+    Add(Entry(0x5000, 0x5fff));
+    iotlb_.Clear();
+    EXPECT_TRUE(iotlb_.CheckInvariants());
+  }
+}
+
 TEST_F(IotlbTest, OverlapRefused) {
   Init({.overlap_policy = OverlapPolicy::kRefuse});
   Add(Entry(10, 19));

@@ -28,20 +28,17 @@ Result<Translation> BasicIotlb<P>::Lookup(Iova at, Permission wanted) const {
   if (verdict == internal::Verdict::kHit) [[likely]] {
     return copy.At(at.value());
   }
-  if (verdict == internal::Verdict::kAskTree) {
-    return LookupInTree(at, wanted);
-  }
-  return Answer(verdict, wanted);
+  return LookupFurther(at, wanted);
 }
 
 // Out of line: the common lookup stays small, and its copy in registers.
 template <class P>
-Result<Translation> BasicIotlb<P>::LookupInTree(Iova at,
-                                                Permission wanted) const {
+Result<Translation> BasicIotlb<P>::LookupFurther(Iova at,
+                                                 Permission wanted) const {
   RecordCopy copy;
   const Record *record = nullptr;
   const internal::Verdict verdict =
-      core_.FindByTree(at.value(), wanted, copy, record);
+      core_.FindFurther(at.value(), wanted, copy, record);
   if (verdict == internal::Verdict::kHit) return copy.At(at.value());
   return Answer(verdict, wanted);
 }
@@ -76,11 +73,12 @@ Result<void> BasicIotlb<P>::ForEachSegment(Range range, Permission wanted,
   if (!IsValid(wanted)) return Error::kInvalidArgument;
   SegmentSweep sweep(range, wanted, emit);
   Walk walk(core_.tree(), range.first().value(), range.last().value());
-  RecordCopy copy;
-  while (walk.Next(copy)) {
-    if (!sweep.Feed(copy.entry())) return Ok();
-  }
-  sweep.Finish();
+  bool more = true;
+  walk.ForEach([&](const RecordCopy &copy) {
+    more = sweep.Feed(copy.entry());
+    return more;
+  });
+  if (more) sweep.Finish();
   return Ok();
 }
 
@@ -88,11 +86,11 @@ template <class P>
 template <class Visit>
 void BasicIotlb<P>::ForEach(Range range, Visit &&visit) const {
   Walk walk(core_.tree(), range.first().value(), range.last().value());
-  RecordCopy copy;
-  while (walk.Next(copy)) {
+  walk.ForEach([&](const RecordCopy &copy) {
     const IotlbEntry entry = copy.entry();
     visit(entry);
-  }
+    return true;
+  });
 }
 
 template <class P>
@@ -101,11 +99,11 @@ void BasicIotlb<P>::ForEachMappingOf(PhysRange memory, Visit &&visit) const
     requires(P::kReverse) {
   Walk walk(core_.reverse().tree(), memory.first().value(),
             memory.last().value());
-  RecordCopy copy;
-  while (walk.Next(copy)) {
+  walk.ForEach([&](const RecordCopy &copy) {
     const IotlbEntry entry = copy.entry();
     visit(entry);
-  }
+    return true;
+  });
 }
 
 template <class P>

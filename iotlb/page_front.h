@@ -107,18 +107,21 @@ class PageFront {
   }
 
   // `record` touches exactly the pages [first, last], and the source's
-  // Touching() knows it already. Slots of `old` and `old2` pass to it. False:
-  // surely no other mapping touches a page of it.
+  // Touching() knows it already. Slots of `old` and `old2` pass to it, but not
+  // those that `beside` touches, too: these become shared at once, so that none
+  // ever says that `record` alone touches it. False: surely no other mapping
+  // touches a page of it.
   template <class Source>
   bool Set(const Source &source, Record *record, std::uint64_t first,
            std::uint64_t last, const Record *old = nullptr,
-           const Record *old2 = nullptr) {
+           const Record *old2 = nullptr, const Record *beside = nullptr) {
     Change<Source> change{source,
                           internal::FrontWordOf(record),
                           internal::FrontWordOf(old),
                           internal::FrontWordOf(old2),
                           first,
-                          last};
+                          last,
+                          beside};
     shared_ = false;
     if (last > TopOf(root_.Own()) || root_.Own() == 0) SetAbove(change);
     const Word root = root_.Own();
@@ -207,9 +210,13 @@ class PageFront {
     Word old;   // what it may have been; 0: nothing
     Word old2;
     std::uint64_t first, last;
+    const Record *beside = nullptr;
 
-    bool Touches(std::uint64_t from, std::uint64_t to) const {
-      return first <= to && from <= last;
+    // Whether a slot of the pages [from, to] that says `was` passes to `word`.
+    bool Passes(Word was, std::uint64_t from, std::uint64_t to) const {
+      if (was != old && was != old2) return false;
+      return beside == nullptr || PageOf(beside->first()) > to ||
+             PageOf(beside->last()) < from;
     }
   };
 
@@ -304,10 +311,13 @@ class PageFront {
       if (word == internal::kFrontNone) {
         ++table.used;
         table.slot[i].Store(change.word);
-      } else if (word == change.old || word == change.old2) {
+        continue;
+      }
+      const std::uint64_t at = from + (std::uint64_t{i} << shift);
+      if (change.Passes(word, at, LastOf(at, shift))) {
         table.slot[i].Store(change.word);
       } else if (word != change.word) {
-        SetShared(change, table, i, shift, from + (std::uint64_t{i} << shift));
+        SetShared(change, table, i, shift, at);
       }
     }
   }
@@ -342,9 +352,9 @@ class PageFront {
 
   template <class Source>
   void SetAbove(const Change<Source> &change) {
-    const Word word = above_.Own();
-    if (word == internal::kFrontNone || word == change.old ||
-        word == change.old2) {
+    const Word word = above_.Own(), root = root_.Own();
+    const std::uint64_t from = root == 0 ? 0 : TopOf(root) + 1;
+    if (word == internal::kFrontNone || change.Passes(word, from, kLastPage)) {
       above_.Store(change.word);
     } else if (word != change.word) {
       shared_ = true;

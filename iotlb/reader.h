@@ -111,8 +111,9 @@ class alignas(kCacheLine) Reader {
   ReaderStats stats() const;
 
  private:
-  // Matches no address: first above last. Its record is never looked at.
-  static constexpr RecordCopy kNoHint{1, 0, 0, 0, 0, 1};
+  // Of byte 0, by a record that never has this generation.
+  static constexpr RecordCopy kNoHint{0, 0, 0, 0, 0, ~std::uint64_t{0}};
+  static inline const Record nowhere_{};
 
   Result<Translation> LookupWithoutHint(Iova at, Permission wanted) {
     if (iotlb_ == nullptr) [[unlikely]]
@@ -128,15 +129,14 @@ class alignas(kCacheLine) Reader {
       last_record_ = record;
       return copy.At(at.value());
     }
-    return LookupFurther(at, wanted, verdict);
+    return LookupFurther(at, wanted);
   }
-  [[gnu::noinline]] Result<Translation> LookupFurther(
-      Iova at, Permission wanted, internal::Verdict verdict) {
+  [[gnu::noinline]] Result<Translation> LookupFurther(Iova at,
+                                                      Permission wanted) {
     RecordCopy copy;
     const Record *record = nullptr;
-    if (verdict == internal::Verdict::kAskTree) {
-      verdict = iotlb_->core_.FindByTree(at.value(), wanted, copy, record);
-    }
+    const internal::Verdict verdict =
+        iotlb_->core_.FindFurther(at.value(), wanted, copy, record);
     if (verdict == internal::Verdict::kHit) {
       Slot::Count(slot_->hits);
       if (record == last_record_) TakeHint(copy, record);
@@ -154,7 +154,7 @@ class alignas(kCacheLine) Reader {
   }
 
   RecordCopy hint_ = kNoHint;
-  const Record *hint_record_ = nullptr;
+  const Record *hint_record_ = &nowhere_;
   const Record *last_record_ = nullptr;  // of the last hit without the hint
   Slot *slot_ = nullptr;
   Iotlb *iotlb_ = nullptr;

@@ -54,7 +54,9 @@ struct RecordCopy {
   Permission permission() const {
     return static_cast<Permission>((meta >> 2) & 3);
   }
-  bool Covers(std::uint64_t at) const { return first <= at && at <= last; }
+  // One comparison: which side `at` lies on is anybody's guess. REQUIRES: first
+  // is not above last.
+  bool Covers(std::uint64_t at) const { return at - first <= last - first; }
   Range range() const {
     return Range::FromFirstLast(Iova(first), Iova(last)).value_or(Range());
   }
@@ -79,7 +81,8 @@ class alignas(kCacheLine) MappingRecord {
 
   // --- The writer.
 
-  // Fills a dead record in. REQUIRES: dead(), and no index leads here.
+  // Fills a dead record in. REQUIRES: dead(), and what leads here leads to a
+  // mapping of this range, or nothing does.
   void Fill(const IotlbEntry &entry, std::uint64_t order) {
     DMAMAP_ASSERT(dead());
     // R3, release: pairs with R4. Who sees a store below sees the Kill before.
@@ -139,6 +142,12 @@ class alignas(kCacheLine) MappingRecord {
   }
   // R2, acquire: pairs with R1.
   std::uint64_t meta() const { return meta_.load(std::memory_order_acquire); }
+  // The same as IsStill, and no other mapping came to overlap it.
+  bool IsExactly(std::uint64_t seen) const {
+    // R4, acquire: pairs with R3.
+    AtomFence<Atom>(std::memory_order_acquire);
+    return Relaxed(meta_) == seen;
+  }
   // What was read since `seen` was returned by meta() belongs to it, and the
   // mapping was alive until now.
   bool IsStill(std::uint64_t seen) const {
@@ -147,7 +156,13 @@ class alignas(kCacheLine) MappingRecord {
     return ((Relaxed(meta_) ^ seen) & ~kOverlapped) == 0;
   }
 
-  // Order of Add, where that is kept; or the pool's list. The writer's alone.
+  // The mapping is gone, but the tree still leads here (IotlbCore). The
+  // writer's alone, like what follows.
+  bool buried() const { return older == this; }
+  void Bury() { older = this; }
+  void Unbury() { older = nullptr; }
+
+  // Order of Add, where that is kept; or the pool's list.
   MappingRecord *older = nullptr;
   MappingRecord *newer = nullptr;
 

@@ -9,10 +9,11 @@
 //
 // Each step notes the node's version. A step down is made only when the node
 // that it leaves was still in the tree after its slot was read, so that what
-// the slot holds is a node; and the child's version counts only when the slot
-// still leads there afterwards. Whatever fails is kStale: the caller starts
-// again from the root, which is then another one. A reader never waits for the
-// writer: it goes again only when an update was completed meanwhile.
+// the slot holds is a node; and the child's version counts only when the node
+// above is still in the tree and the slot still leads there afterwards: else
+// the child may be in use elsewhere. Whatever fails is kStale: the caller
+// starts again from the root, which is then another one. A reader never waits
+// for the writer: it goes again only when an update was completed meanwhile.
 //
 // IsStill() says that all nodes of the path were in the tree at one moment (the
 // last load before it), since the writer marks what it replaced before it
@@ -166,9 +167,12 @@ class TreePath {
   bool EnterChild(unsigned level) {
     const Step &step = steps_[level];
     Node *const child = step.node->child_at(step.index);
-    if (!step.node->IsStill(step.version)) return false;
+    if (!step.node->IsStill(step.version)) return false;  // is it a node?
     const std::uint64_t version = child->Version();
-    if (version % 2 != 0 || step.node->child_at(step.index) != child) {
+    // With this version it is the child: the slot leads to it, and the node
+    // above was not replaced before the child was used again.
+    if (version % 2 != 0 || step.node->child_at(step.index) != child ||
+        !step.node->IsStill(step.version)) {
       return false;
     }
     steps_[level - 1] = {child, version, 0};

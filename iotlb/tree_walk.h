@@ -50,51 +50,114 @@ class TreeWalk {
     }
     return false;
   }
-  // The next entry, dead or alive; nullptr at the end.
+  // Calls `bool visit(const RecordCopy&)` for each next entry whose mapping is
+  // alive, until it returns false. As Next in a loop, but faster.
+  template <class Visit>
+  void ForEach(Visit &&visit) {
+    while (TakeNextLeaf()) {
+      std::uint64_t key = key_, id = id_;
+      bool visited = visited_;
+      unsigned i = at_;
+      for (; i < count_; ++i) {
+        RecordCopy copy;
+        const bool alive = records_[i]->Read(copy);
+        if (!path_.LeafIsStill()) {
+          state_ = State::kLost;
+          break;
+        }
+        // Visited before the walk lost its place.
+        if (visited && keys_[i] == key && copy.id <= id) continue;
+        visited = true;
+        key = keys_[i];
+        id = copy.id;
+        if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
+          state_ = State::kDone;
+          break;
+        }
+      }
+      key_ = key;
+      id_ = id;
+      visited_ = visited;
+      at_ = count_;
+    }
+  }
+  // The writer's: the next entry, also one that is not alive yet, but no buried
+  // one; nullptr at the end.
   Record *NextRecord() {
     RecordCopy copy;
-    return Step(copy);
+    Record *record = Step(copy);
+    while (record != nullptr && record->buried()) record = Step(copy);
+    return record;
   }
   // What the last Next found.
   Record *record() const { return record_; }
-
-  // The writer's: where the last entry is, and that surely none follows it.
-  typename Tree::Path &path() { return path_; }
-  bool IsSurelyLast() const {
-    if (!path_.IsStill()) return false;  // replaced since it was found
-    const unsigned next = path_.index(0) + 1;
-    return next < path_.leaf()->size() && path_.leaf()->first_at(next) > last_;
-  }
 
  private:
   enum class State : std::uint8_t { kStart, kThere, kLost, kDone };
 
   Record *Step(RecordCopy &copy) {
-    while (Move()) {
-      const auto &leaf = *path_.leaf();
-      const unsigned i = path_.index(0);
-      const std::uint64_t key = leaf.first_at(i);
-      auto *const record = static_cast<Record *>(leaf.slot_at(i));
-      if (!path_.LeafIsStill()) {
-        state_ = State::kLost;
-        continue;
+    for (;;) {
+      while (at_ < count_) {
+        const std::uint64_t key = keys_[at_];
+        Record *const record = records_[at_++];
+        if (!record->Read(copy)) copy = DeadCopy(*record);
+        // Only a record that is in no leaf gets another range: if the leaf is
+        // still there, the copy is of this entry.
+        if (!path_.LeafIsStill()) {
+          state_ = State::kLost;
+          break;
+        }
+        if (visited_ && key == key_ && copy.id <= id_) continue;
+        visited_ = true;
+        key_ = key;
+        id_ = copy.id;
+        return record;
       }
-      if (key > last_) break;
-      if (!record->Read(copy)) copy = DeadCopy(*record);
-      // Only a record that is in no leaf gets a new user: if the leaf is still
-      // there, the copy is of this entry.
-      if (!path_.LeafIsStill()) {
-        state_ = State::kLost;
-        continue;
-      }
-      if (visited_ && key == key_ && copy.id <= id_) continue;
-      visited_ = true;
-      key_ = key;
-      id_ = copy.id;
-      return record;
+      if (!TakeNextLeaf()) return nullptr;
     }
-    state_ = State::kDone;
-    return nullptr;
+  }
+
+  // What remains of this leaf, or else the next one that has entries in the
+  // range. False at the end.
+  bool TakeNextLeaf() {
+    for (;;) {
+      const bool lost = state_ == State::kLost;
+      if (at_ < count_ && !lost) return true;
+      if (state_ == State::kDone || (ended_ && !lost) || !Move()) {
+        state_ = State::kDone;
+        at_ = count_ = 0;
+        return false;
+      }
+      if (!TakeLeaf()) state_ = State::kLost;
+    }
+  }
+
+  // Notes the entries of the leaf from the path's slot on, and moves the path
+  // to its end. False: the leaf has left the tree.
+  bool TakeLeaf() {
+    const auto &leaf = *path_.leaf();
+    const unsigned size = leaf.size();
+    const unsigned n = size < kSlots ? size : kSlots;  // of a node that is gone
+    at_ = count_ = 0;
+    ended_ = false;
+    unsigned count = 0;
+    for (unsigned i = path_.index(0); i < n; ++i) {
+      const std::uint64_t key = leaf.first_at(i);
+      if (key > last_) {
+        ended_ = true;
+        break;
+      }
+      if (leaf.end_at(i) < first_) continue;
+      keys_[count] = key;
+      records_[count] = static_cast<Record *>(leaf.slot_at(i));
+      __builtin_prefetch(records_[count]);
+      ++count;
+    }
+    count_ = count;
+    path_.index(0) = n - 1;
+    if (path_.LeafIsStill()) return true;  // so these are records
+    count_ = 0;
+    return false;
   }
 
   static RecordCopy DeadCopy(const Record &record) {
@@ -136,10 +199,17 @@ class TreeWalk {
                                                : reached;
   }
 
+  static constexpr unsigned kSlots = Tree::kSlots;
+
   const Tree &tree_;
   const std::uint64_t first_, last_;
   typename Tree::Path path_;
   State state_ = State::kStart;
+  // Of the leaf at which the path stands: entries [at_, count_) come next.
+  unsigned at_ = 0, count_ = 0;
+  bool ended_ = false;  // what follows begins behind last_
+  std::uint64_t keys_[kSlots];
+  Record *records_[kSlots];
   bool visited_ = false;
   std::uint64_t key_ = 0, id_ = 0;  // of the last entry visited
   Record *record_ = nullptr;
