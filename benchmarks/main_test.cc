@@ -66,6 +66,7 @@ TEST(Main, BadOptions) {
   EXPECT_EQ(RunProgram("--quick something").status, 1);
   EXPECT_EQ(RunProgram("--repetitions=x").status, 1);
   EXPECT_EQ(RunProgram("--repetitions=-1").status, 1);
+  EXPECT_EQ(RunProgram("--repetitions=0").status, 1);
   const Ran regex = RunProgram("--quick --filter='('");
   EXPECT_EQ(regex.status, 1);
   EXPECT_TRUE(Contains(regex.err, "bad --filter")) << regex.err;

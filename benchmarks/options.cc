@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <system_error>
 #include <vector>
 
@@ -34,7 +35,8 @@ ABSL_FLAG(std::string, trace, "",
           "its header line) in place of the recorded ones");
 ABSL_FLAG(std::string, traces, "",
           "FOLDER: where the recorded traces are, if not in the usual places");
-ABSL_FLAG(int, repetitions, 0, "N: runs of each row (default 11)");
+ABSL_FLAG(int, repetitions, std::numeric_limits<int>::min(),
+          "N: runs of each row (default 11)");
 ABSL_FLAG(std::uint64_t, frames, 0,
           "N: frames through the e100 ring (default 1000000)");
 ABSL_FLAG(std::uint64_t, ageing_ops, 0,
@@ -99,10 +101,11 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
     options.ageing_ops = 1'000'000;
   }
   const int repetitions = absl::GetFlag(FLAGS_repetitions);
-  if (repetitions < 0 || repetitions > 1000) {
+  const bool given = repetitions != std::numeric_limits<int>::min();
+  if (given && (repetitions < 1 || repetitions > 1000)) {
     return absl::InvalidArgumentError("--repetitions must be 1 to 1000");
   }
-  if (repetitions != 0) options.repetitions = repetitions;
+  if (given) options.repetitions = repetitions;
   const std::uint64_t frames = absl::GetFlag(FLAGS_frames);
   if (frames != 0) options.frames = frames;
   const std::uint64_t ageing_ops = absl::GetFlag(FLAGS_ageing_ops);

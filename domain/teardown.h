@@ -40,8 +40,7 @@ std::uint64_t Domain<Policies>::ReportLeaks(Report&& report) const {
     Leak leak;
     {
       Guard guard(core_.lock);
-      auto e =
-          core_.iotlb.First(*Range::FromFirstLast(next, Iova::Max()));
+      auto e = core_.iotlb.First(*Range::FromFirstLast(next, Iova::Max()));
       if (e == nullptr) return count;
       const bool stream = e->range.first().value() < options_.bounce_size;
       leak.kind = stream ? Leak::Kind::kStream : Leak::Kind::kCoherent;

@@ -36,6 +36,7 @@
 #include <utility>
 
 #include "dma/assert.h"
+#include "dma/sync.h"
 #include "dma/version.h"
 #include "iotlb/node_pool.h"
 #include "iotlb/tree_node.h"
@@ -374,7 +375,8 @@ class IntervalTree {
   }
 
   Atom<std::uint64_t> root_{0};
-  NodePool<Node, Memory> nodes_;
+  // The writer's, and not on the line that every search reads.
+  alignas(kCacheLine) NodePool<Node, Memory> nodes_;
   Node *discarded_ = nullptr;
 };
 

@@ -35,6 +35,7 @@
 #include <utility>
 
 #include "dma/atom.h"
+#include "dma/sync.h"
 #include "dma/version.h"
 #include "iotlb/front_table.h"
 #include "iotlb/node_pool.h"
@@ -507,7 +508,8 @@ class PageFront {
   Slot root_;
   Slot above_;
   Atom<std::uint64_t> shape_{0};
-  bool shared_ = false;    // Set has met another mapping
+  // The writer's, and not on the line that every lookup reads.
+  alignas(kCacheLine) bool shared_ = false;  // Set has met another mapping
   std::size_t worth_ = 0;  // bytes of tables that the mappings are worth
   NodePool<Table, Memory> tables_;
 };

@@ -302,7 +302,7 @@ class IovaAllocator {
   // Init and its parts.
   Result<void> InsertUnreserved();
 
-  // The slow paths, in allocator_slow.h.
+  // The slow paths, in allocator_slow.h and allocator_free.h.
   Error CountRefusal(Error error);
   bool CouldServe(const PageRequest& request) const;
   Result<PageRequest> ToRequest(std::uint64_t pages, const Constraints&) const;
@@ -363,6 +363,7 @@ class IovaAllocator {
 
 #include "iova/allocator_check.h"   // IWYU pragma: export
 #include "iova/allocator_dump.h"    // IWYU pragma: export
+#include "iova/allocator_free.h"    // IWYU pragma: export
 #include "iova/allocator_init.h"    // IWYU pragma: export
 #include "iova/allocator_retire.h"  // IWYU pragma: export
 #include "iova/allocator_slow.h"    // IWYU pragma: export

@@ -4,8 +4,8 @@
 #ifndef DMAMAP_IOVA_ALLOCATOR_SLOW_H_
 #define DMAMAP_IOVA_ALLOCATOR_SLOW_H_
 
-// The slow paths of IovaAllocator: what happens once in a magazine's worth of
-// calls, and for large ranges. Included by iova/allocator.h alone.
+// The slow paths of Allocate: what happens once in a magazine's worth of calls,
+// and for large ranges. Included by iova/allocator.h alone.
 //
 // Lock order: shared_lock_, then store_lock_. The depot takes none.
 
@@ -218,141 +218,6 @@ bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
   }
   from_store_[size_class] += ranges;
   return true;
-}
-
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::FreeSlow(std::size_t guess,
-                                                         Iova first,
-                                                         std::uint64_t pages) {
-  if (!ready_) return Error::kShutDown;
-  if (pages == 0) return Error::kInvalidArgument;
-  if (!page_.IsAligned(first.value())) return Error::kForeign;
-  if (ClassOf(pages) < kClasses) {
-    return WithSlot(FastSlot<Cpu>::Settle(cpu_, guess),
-                    [&](std::size_t n) { return FreeCached(n, first, pages); });
-  }
-  return FreeToStore(page_.Number(first), pages);
-}
-
-// A free that the loaded magazine could not take, or a wrong one. REQUIRES: the
-// caller owns slot n of the cache.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
-    std::size_t n, Iova first, std::uint64_t pages) {
-  const std::uint64_t page = page_.Number(first);
-  const Result<void> checked = tags_.Check(page, pages);
-  if (!checked.ok()) return checked;
-  const unsigned size_class = ClassOf(pages);
-  typename Cache::Slot* owned = cache_.Obtain(n);
-  if (owned == nullptr) return FreeToStore(page, pages);
-  Bin& bin = owned->bin[size_class];
-  {
-    const BinVisit visit(bin);
-    const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
-    if (room == Cache::Room::kNoMemory) return FreeToStore(page, pages);
-    if (room == Cache::Room::kSpill) {
-      Empty(size_class, *bin.previous);
-      std::swap(bin.loaded, bin.previous);
-    }
-  }
-  if (!PutChecked(*owned, first, pages)) {
-    // Somebody else freed it since the check.
-    const Result<void> again = tags_.Check(page, pages);
-    return again.ok() ? Error::kDoubleFree : again.error();
-  }
-  bin.free_misses.Add();
-  return Ok();
-}
-
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-Result<void> IovaAllocator<Store, Cpu, Policy>::FreeToStore(
-    std::uint64_t page, std::uint64_t pages) {
-  if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
-    if (pages > window_pages_) return Error::kForeign;  // else nobody says so
-  }
-  // Both are cold when many ranges are live: wait for them at the same time.
-  tags_.Prefetch(page, pages);
-  const Guard<LockType> guard(store_lock_);
-  store_.Prefetch(page);
-  const Result<void> retired = tags_.Retire(page, pages, Tag::Released());
-  if (!retired.ok()) return retired;
-  const Result<void> freed = store_.Free(page, PagesHeld(pages));
-  if (!freed.ok()) return freed;  // with FreeCheck::kOff alone
-  const unsigned size_class = std::min(ClassOf(pages), kClasses);
-  ++to_store_[size_class];
-  ++direct_frees_[size_class];
-  return Ok();
-}
-
-// Gives all entries of a magazine back to the store.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::Empty(unsigned size_class,
-                                              MagazineType& magazine) {
-  const Guard<LockType> guard(store_lock_);
-  while (!magazine.empty()) {
-    const auto [first, cell] = magazine.Pop();
-    if (!cell->Exchange(Tag::Cached(magazine.number()), Tag::Released())) {
-      ++dropped_[size_class];
-      continue;
-    }
-    ++to_store_[size_class];
-    (void)store_.Free(first >> shift_,
-                      std::uint64_t{1} << HeldOrder(size_class));
-  }
-}
-
-// REQUIRES: the caller owns slot n of the cache.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::FlushSlot(std::size_t n) {
-  typename Cache::Slot* owned = cache_.Find(n);
-  if (owned == nullptr) return;
-  for (unsigned c = 0; c < kClasses; ++c) {
-    Bin& bin = owned->bin[c];
-    const BinVisit visit(bin);
-    if (bin.loaded != nullptr) Empty(c, *bin.loaded);
-    if (bin.previous != nullptr) Empty(c, *bin.previous);
-  }
-}
-
-// Everything that this caller may touch goes back to the store: its own slot,
-// the shared one, and what waits in the depot now.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::Flush(std::size_t slot) {
-  if (slot < local_slots_) FlushSlot(slot);
-  WithSlot(kNoSlot, [&](std::size_t n) { FlushSlot(n); });
-  for (unsigned c = 0; c < kClasses; ++c) {
-    // Bounded: others may go on putting magazines there.
-    for (std::uint32_t left = cache_.depot().waiting(c); left != 0; --left) {
-      MagazineType* magazine = cache_.depot().TakeFull(c);
-      if (magazine == nullptr) break;
-      Empty(c, *magazine);
-      cache_.depot().PutEmpty(magazine);
-    }
-  }
-  const Guard<LockType> guard(store_lock_);
-  ++flushes_;
-}
-
-// The slot's owner is gone and nobody else has it yet: full magazines go to
-// the depot, entries of others to the store.
-template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::OnRetired(void* self,
-                                                  std::size_t slot) {
-  auto& me = *static_cast<IovaAllocator*>(self);
-  if (slot >= me.local_slots_) return;
-  typename Cache::Slot* owned = me.cache_.Find(slot);
-  if (owned == nullptr) return;
-  for (unsigned c = 0; c < kClasses; ++c) {
-    Bin& bin = owned->bin[c];
-    const BinVisit visit(bin);
-    for (MagazineType* magazine : {std::exchange(bin.loaded, nullptr),
-                                   std::exchange(bin.previous, nullptr)}) {
-      if (magazine == nullptr) continue;
-      if (magazine->full() && me.cache_.depot().PutFull(c, magazine)) continue;
-      me.Empty(c, *magazine);
-      me.cache_.depot().PutEmpty(magazine);
-    }
-  }
 }
 
 }  // namespace dmamap::inline v0

@@ -137,7 +137,8 @@ void Race(std::uint32_t entries, std::uint32_t frames, std::size_t budget) {
   EXPECT_EQ(sink.wrong, 0u);
   EXPECT_EQ(sink.frames, c.rx_good);
   EXPECT_EQ(c.rx_good + c.rx_resource_errors, frames);
-  EXPECT_GT(c.rx_good, frames / 2);
+  // How many get through depends on who runs when; the ring went on.
+  EXPECT_GT(c.rx_good, 10 * entries);
   EXPECT_EQ(bench.registers.bad_starts, 0);
   EXPECT_EQ(c.illegal_starts, 0u);
   EXPECT_EQ(c.bus_errors, 0u);

@@ -11,6 +11,7 @@
 //   DomainPort port(domain);
 //   Transfer t = port.Write(mapping->iova, frame, 60);
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -54,7 +55,9 @@ class DomainPort {
       if (!here.ok()) return {done, Error::kNotMapped};
       const auto view = domain_->Translate(*here, n - done, permission);
       if (!view.ok()) return {done, view.error()};
-      const auto length = static_cast<std::size_t>(view->length);
+      // Never more: said again for compilers that look no further than this.
+      const auto length = static_cast<std::size_t>(
+          std::min<std::uint64_t>(view->length, n - done));
       f(view->data, done, length);
       done += length;
     }
