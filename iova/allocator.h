@@ -219,75 +219,16 @@ class IovaAllocator {
     return slot < local_slots_ && pages - 1 < kMostCached;
   }
 
-  // True when the cached range at `first` meets the constraints. Cached ranges
-  // are aligned to their size.
-  bool Suits(Iova first, std::uint64_t pages, const Constraints& c) const {
-    if ((c.alignment & (c.alignment - 1)) != 0) return false;
-    if ((c.alignment >> shift_) > pages) return false;
-    // An aligned entry crosses no boundary of at least its size; none is 2^64.
-    if ((c.boundary & (c.boundary - 1)) != 0) return false;
-    if (c.boundary - 1 < (pages << shift_) - 1) return false;
-    if (first < c.first) return false;
-    const Iova last(first.value() + ((pages << shift_) - 1));
-    return last <= c.limit && last <= c.preferred_limit;
-  }
-
-  // Fast path of Allocate: the newest entry of `loaded`, if it suits and its
-  // tag says that it belongs there.
-  template <class Suits>
-  [[gnu::always_inline]] bool TakeNewest(std::size_t slot, std::uint64_t pages,
-                                         Suits&& suits, Iova& first) {
-    if (!IsCached(slot, pages)) [[unlikely]]
-      return false;
-    Bin& bin = cache_.SlotOf(slot).bin[CachedClassOf(pages)];
-    const typename Bin::Fill fill = bin.fill();
-    if (!fill.has_entry()) [[unlikely]]
-      return false;
-    const typename Cache::Entry entry = bin.Top(fill);
-    if (!suits(Iova(entry.first))) [[unlikely]]
-      return false;
-    if (!entry.cell->Is(bin.tag)) [[unlikely]]
-      return false;
-    entry.cell->Store(Tag::Live(pages));
-    bin.Pop(fill);
-    first = Iova(entry.first);
-    return true;
-  }
-
-  // Fast path of Free: a live range of this size, and room for it.
-  [[gnu::always_inline]] bool PutNewest(std::size_t slot, Iova first,
-                                        std::uint64_t pages) {
-    if (!IsCached(slot, pages)) [[unlikely]]
-      return false;
-    return PutChecked(cache_.SlotOf(slot), first, pages);
-  }
-  // REQUIRES: a cached size; the caller owns the slot.
-  [[gnu::always_inline]] bool PutChecked(Slot& slot, Iova first,
-                                         std::uint64_t pages) {
-    Bin& bin = slot.bin[CachedClassOf(pages)];
-    const typename Bin::Fill fill = bin.fill();
-    if (!fill.has_room()) [[unlikely]]
-      return false;
-    // Bits of an offset in the page end up on top, where no page number of the
-    // window has any: at such an address no range lives.
-    const std::uint64_t page =
-        std::rotr(first.value(), static_cast<int>(shift_));
-    if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
-      if (!page_.IsAligned(first.value())) return false;
-    }
-    Cell* cell = tags_.Find(page, slot.hint);
-    if (cell == nullptr) [[unlikely]]
-      return false;
-    if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {
-      if (!cell->Exchange(Tag::Live(pages), bin.tag)) return false;
-    } else {
-      if (!cell->Is(Tag::Live(pages))) [[unlikely]]
-        return false;
-      cell->Store(bin.tag);
-    }
-    bin.Push(fill, {first.value(), cell});
-    return true;
-  }
+  // The fast paths, in allocator_fast.h.
+  bool Suits(Iova first, std::uint64_t pages, const Constraints& c) const;
+  template <class Filter>
+  [[gnu::always_inline]] inline bool TakeNewest(std::size_t slot,
+                                                std::uint64_t pages,
+                                                Filter&& suits, Iova& first);
+  [[gnu::always_inline]] inline bool PutNewest(std::size_t slot, Iova first,
+                                               std::uint64_t pages);
+  [[gnu::always_inline]] inline bool PutChecked(Slot& slot, Iova first,
+                                                std::uint64_t pages);
 
   // What the fast paths leave.
   [[gnu::noinline]] Result<Iova> AllocateSlow(std::size_t guess,
@@ -321,6 +262,8 @@ class IovaAllocator {
                    std::uint64_t ranges);
   Result<void> FreeCached(std::size_t n, Iova first, std::uint64_t pages);
   Result<void> FreeToStore(std::uint64_t page, std::uint64_t pages);
+  bool MakeRoom(Slot& owned, unsigned size_class);
+  void EmptySurplus(Slot& owned);
   void Empty(unsigned size_class, MagazineType& magazine);
   Result<void> CheckArguments(Iova first, std::uint64_t pages) const;
   Result<void> ReleaseCached(std::size_t n, std::uint64_t page,
@@ -363,6 +306,7 @@ class IovaAllocator {
 
 #include "iova/allocator_check.h"   // IWYU pragma: export
 #include "iova/allocator_dump.h"    // IWYU pragma: export
+#include "iova/allocator_fast.h"    // IWYU pragma: export
 #include "iova/allocator_free.h"    // IWYU pragma: export
 #include "iova/allocator_init.h"    // IWYU pragma: export
 #include "iova/allocator_retire.h"  // IWYU pragma: export

@@ -40,12 +40,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
   Bin& bin = owned->bin[size_class];
   {
     const BinVisit visit(bin);
-    const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
-    if (room == Cache::Room::kNoMemory) return FreeToStore(page, pages);
-    if (room == Cache::Room::kSpill) {
-      Empty(size_class, *bin.previous);
-      std::swap(bin.loaded, bin.previous);
-    }
+    if (!MakeRoom(*owned, size_class)) return FreeToStore(page, pages);
   }
   if (!PutChecked(*owned, first, pages)) {
     // Somebody else freed it since the check.
@@ -74,6 +69,37 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeToStore(
   ++to_store_[size_class];
   ++direct_frees_[size_class];
   return Ok();
+}
+
+// Makes the loaded magazine of a class one that is not full; false for want of
+// memory. REQUIRES: the caller owns the slot and visits the class's bin.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+bool IovaAllocator<Store, Cpu, Policy>::MakeRoom(Slot& owned,
+                                                 unsigned size_class) {
+  Bin& bin = owned.bin[size_class];
+  if (bin.loaded != nullptr && !bin.loaded->full()) return true;
+  EmptySurplus(owned);
+  switch (cache_.MakeRoom(size_class, bin)) {
+    case Cache::Room::kReady:
+      return true;
+    case Cache::Room::kNoMemory:
+      return false;
+    case Cache::Room::kSpill:
+      Empty(size_class, *bin.previous);
+      std::swap(bin.loaded, bin.previous);
+  }
+  return true;
+}
+
+// The depot's share of each miss: what waits there and nobody takes goes back
+// to the store, a magazine at a time. REQUIRES: the caller owns the slot.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned) {
+  const auto [magazine, size_class] =
+      cache_.TakeSurplus(owned, Policy::kTrimPeriod);
+  if (magazine == nullptr) return;
+  Empty(size_class, *magazine);
+  cache_.depot().PutEmpty(magazine);
 }
 
 // Gives all entries of a magazine back to the store.

@@ -68,12 +68,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
   const unsigned size_class = ClassOf(pages);
   Bin& bin = owned->bin[size_class];
   const BinVisit visit(bin);
-  const typename Cache::Room room = cache_.MakeRoom(size_class, bin);
-  if (room == Cache::Room::kNoMemory) return ReleaseToStore(page, pages);
-  if (room == Cache::Room::kSpill) {
-    Empty(size_class, *bin.previous);
-    std::swap(bin.loaded, bin.previous);
-  }
+  if (!MakeRoom(*owned, size_class)) return ReleaseToStore(page, pages);
   const Tag cached = Tag::Cached(bin.loaded->number());
   typename Tags::Cell* cell = tags_.Find(page);
   // One caller releases what was retired once: nobody else changes the tag,

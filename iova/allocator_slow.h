@@ -90,6 +90,7 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
   return WithSlot(slot, [&](std::size_t n) -> Result<std::uint64_t> {
     typename Cache::Slot* owned = cache_.Obtain(n);
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
+    EmptySurplus(*owned);
     Bin& bin = owned->bin[size_class];
     const BinVisit visit(bin);
     // Entries are aligned and so cross no boundary; a lower bound is for the

@@ -52,6 +52,27 @@ TEST(Allocator, ChecksItsOptions) {
   EXPECT_EQ(a.Init({}).error(), Error::kBusy);
 }
 
+// After a burst the depot is full of what nobody will ask for. Any traffic that
+// misses its magazines now and then gives it back, without Trim().
+TEST(Allocator, TheDepotTrimsItselfAfterABurst) {
+  auto a = std::make_unique<StandardAllocator>();
+  ASSERT_TRUE(a->Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  std::vector<Iova> burst;
+  for (int i = 0; i < 6000; ++i) burst.push_back(*a->Allocate(1));
+  for (const Iova page : burst) ASSERT_TRUE(a->Free(page, 1).ok());
+  ASSERT_GE(a->stats().size_class[0].cached, 32u * 127);
+  // 2 pages are another class; 300 at a time miss the magazines.
+  for (int i = 0; i < 4000; ++i) {
+    std::vector<Iova> some;
+    for (int k = 0; k < 300; ++k) some.push_back(*a->Allocate(2));
+    for (const Iova pages : some) ASSERT_TRUE(a->Free(pages, 2).ok());
+  }
+  // The slot's own two magazines stay.
+  EXPECT_LE(a->stats().size_class[0].cached, 2u * 127);
+  EXPECT_LE(a->stats().size_class[1].cached, 5u * 127);
+  EXPECT_TRUE(a->CheckInvariants());
+}
+
 TEST(Allocator, KeepsLimitAndAlignment) {
   StandardAllocator a;
   ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());

@@ -130,6 +130,7 @@ class CpuCache {
   struct alignas(kCacheLine) Slot {
     typename Tags::Hint hint;  // of the last free
     std::array<Bin, kClasses> bin;
+    std::uint32_t misses = 0;  // of both kinds and all classes, modulo 2^32
   };
 
   // Everything but the fast path holds one while it uses a bin. REQUIRES: the
@@ -237,6 +238,18 @@ class CpuCache {
     if (!full->RaiseFitting(last)) return false;  // kept for other requests
     if (bin.loaded != full) std::swap(bin.loaded, bin.previous);
     return true;
+  }
+
+  // To be called at each miss of a slot. Each `period`-th call looks at one
+  // class of the depot, each class in turn: a magazine that nobody had a use
+  // for since the last look, which the caller empties and gives back, and its
+  // class; else null. REQUIRES: the caller owns the slot; period > 0.
+  std::pair<MagazineType*, unsigned> TakeSurplus(Slot& slot,
+                                                 std::uint32_t period) {
+    const std::uint32_t misses = ++slot.misses;
+    if (misses % period != 0) return {nullptr, 0};
+    const unsigned size_class = misses / period % kClasses;
+    return {depot_.TakeSurplus(size_class), size_class};
   }
 
   // Makes `loaded` a magazine that is not full. See Room.

@@ -23,6 +23,10 @@
 //             before it: the edge also holds for magazines deeper down.
 //   C1 -> C2  the magazine was constructed before its number is used.
 //
+// Surplus: a list remembers the fewest magazines that waited since somebody
+// last asked (the minimum of Bonwick and Adams, section 3.6). That many were of
+// use to nobody; TakeSurplus takes one of them, for its caller to empty.
+//
 // Progress: lock-free. Making a magazine calls operator new (nothrow).
 
 #include <array>
@@ -70,8 +74,26 @@ class Depot {
     MagazineType* magazine = Take(list);
     // relaxed: `waiting` is a bound, not a guard of anything.
     if (magazine != nullptr) {
-      list.waiting.fetch_sub(1, std::memory_order_relaxed);
+      Lower(list, list.waiting.fetch_sub(1, std::memory_order_relaxed) - 1);
+    } else {
+      Lower(list, 0);
     }
+    return magazine;
+  }
+  // A magazine as TakeFull's, if since the last call for this class there was
+  // always one more than anybody took; else null.
+  MagazineType* TakeSurplus(unsigned size_class) {
+    List& list = full_[size_class];
+    // relaxed: a guess at what is of no use; TakeFull decides what there is.
+    if (list.fewest.load(std::memory_order_relaxed) == 0) {
+      list.fewest.store(list.waiting.load(std::memory_order_relaxed),
+                        std::memory_order_relaxed);
+      return nullptr;
+    }
+    MagazineType* magazine = TakeFull(size_class);
+    // relaxed: as above. A new period begins.
+    list.fewest.store(list.waiting.load(std::memory_order_relaxed),
+                      std::memory_order_relaxed);
     return magazine;
   }
   // False when the class has its limit of magazines: the caller keeps it.
@@ -144,6 +166,7 @@ class Depot {
   struct alignas(kCacheLine) List {
     Atom<std::uint64_t> head{0};  // tag << 32 | number + 1
     Atom<std::uint32_t> waiting{0};
+    Atom<std::uint32_t> fewest{0};  // that waited since TakeSurplus
   };
 
   static constexpr std::uint32_t TopOf(std::uint64_t head) {
@@ -151,6 +174,14 @@ class Depot {
   }
   static constexpr std::uint64_t Next(std::uint64_t head, std::uint32_t top) {
     return (((head >> 32) + 1) << 32) | top;
+  }
+
+  static void Lower(List& list, std::uint32_t waiting) {
+    // relaxed, and not a read-modify-write: of two at a time one may be lost,
+    // and a magazine is then emptied that somebody would have used.
+    if (waiting < list.fewest.load(std::memory_order_relaxed)) {
+      list.fewest.store(waiting, std::memory_order_relaxed);
+    }
   }
 
   MagazineType* At(std::uint32_t number) const {

@@ -82,6 +82,15 @@ class World {
     depot_.PutEmpty(m);
   }
   void PutEmpty(MagazineType* m) { depot_.PutEmpty(m); }
+  // What the allocator does with a magazine that is of no use.
+  bool EmptySurplus() {
+    MagazineType* m = depot_.TakeSurplus(0);
+    if (m == nullptr) return false;
+    sched::Check(m->full(), "not a full magazine");
+    (void)m->Pop();
+    depot_.PutEmpty(m);
+    return true;
+  }
 
   // Each of `made` magazines lies in one list, once.
   void Check(std::size_t made, std::size_t full) {
@@ -161,6 +170,24 @@ sched::Body BothMake() {
   };
 }
 
+// One thread empties what has waited for long while the other takes magazines
+// and puts them back.
+sched::Body SurplusAgainstUse() {
+  return [] {
+    World<> world(2);
+    world.Fill(2);
+    sched::Check(!world.EmptySurplus(), "a period had not begun");
+    bool emptied = false;
+    sched::RunThreads({[&] { emptied = world.EmptySurplus(); },
+                       [&] {
+                         auto* first = world.Take();
+                         world.Put(world.Take());
+                         world.Put(first);
+                       }},
+                      [&] { world.Check(2, emptied ? 1 : 2); });
+  };
+}
+
 const sched::Options kOptions = {.name = "depot", .preemptions = 2};
 
 TEST(DepotSched, EveryOrderKeepsEachMagazine) {
@@ -168,7 +195,8 @@ TEST(DepotSched, EveryOrderKeepsEachMagazine) {
       {"reuse", TakeAgainstReuse()},
       {"exchange", BothExchange()},
       {"put", BothPut()},
-      {"make", BothMake()}};
+      {"make", BothMake()},
+      {"surplus", SurplusAgainstUse()}};
   for (const auto& [name, body] : bodies) {
     const sched::Report report =
         sched::Explore({.name = name, .preemptions = 2}, body);

@@ -45,6 +45,40 @@ TEST(Depot, KeepsClassesApartAndItsLimit) {
   EXPECT_TRUE(depot->CheckInvariants());
 }
 
+TEST(Depot, SurplusIsWhatNobodyTookForAPeriod) {
+  auto depot = std::make_unique<TestDepot>();
+  depot->set_limit(8);
+  const auto put = [&](unsigned c) {
+    Small* m = depot->TakeEmpty();
+    m->Push({1});
+    ASSERT_TRUE(depot->PutFull(c, m));
+  };
+  const auto surplus = [&](unsigned c) {
+    Small* m = depot->TakeSurplus(c);
+    if (m == nullptr) return false;
+    while (!m->empty()) m->Pop();
+    depot->PutEmpty(m);
+    return true;
+  };
+  EXPECT_FALSE(surplus(0));
+  for (int i = 0; i < 4; ++i) put(0);
+  EXPECT_FALSE(surplus(0)) << "came a moment ago";
+  EXPECT_TRUE(surplus(0)) << "four all the time";
+  EXPECT_EQ(depot->waiting(0), 3u);
+  // Two are taken and come back: one was of no use.
+  std::vector<Small*> taken = {depot->TakeFull(0), depot->TakeFull(0)};
+  for (Small* m : taken) EXPECT_TRUE(depot->PutFull(0, m));
+  EXPECT_TRUE(surplus(0));
+  EXPECT_EQ(depot->waiting(0), 2u);
+  // Both are: none is.
+  taken = {depot->TakeFull(0), depot->TakeFull(0)};
+  for (Small* m : taken) EXPECT_TRUE(depot->PutFull(0, m));
+  EXPECT_FALSE(surplus(0));
+  EXPECT_EQ(depot->waiting(0), 2u);
+  EXPECT_FALSE(surplus(1)) << "classes are apart";
+  EXPECT_TRUE(depot->CheckInvariants());
+}
+
 TEST(Depot, MakesNoMoreThanItsNumbers) {
   auto depot = std::make_unique<TestDepot>();
   std::set<Small*> made;
