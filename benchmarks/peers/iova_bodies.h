@@ -44,18 +44,42 @@ class IovaBody {
   absl::Status Enter(unsigned tid) { return subject_->EnterThread(tid); }
   void Leave(unsigned tid) { subject_->LeaveThread(tid); }
 
+  // One thread's calls during a Run. A local variable: the loops keep the
+  // allocator's address and the count of failures in registers, whichever
+  // allocator it is.
+  class Caller {
+   public:
+    Caller(IovaBody& body, unsigned tid)
+        : subject_(*body.subject_), failures_(body.failures_[tid].count) {}
+    Caller(const Caller&) = delete;
+    Caller& operator=(const Caller&) = delete;
+    ~Caller() { failures_ += failed_; }
+
+    std::uint64_t Allocate(std::uint64_t pages) {
+      const std::uint64_t page = subject_.Allocate(pages, kLastPage48);
+      if (page == 0) [[unlikely]]
+        ++failed_;
+      return page;
+    }
+    // A range that could not be had is not freed.
+    void Free(std::uint64_t page, std::uint64_t pages) {
+      if (page == 0) [[unlikely]]
+        return;
+      if (!subject_.Free(page, pages)) [[unlikely]]
+        ++failed_;
+    }
+
+   private:
+    S& subject_;
+    std::uint64_t& failures_;
+    std::uint64_t failed_ = 0;
+  };
+
   std::uint64_t Allocate(unsigned tid, std::uint64_t pages) {
-    const std::uint64_t page = subject_->Allocate(pages, kLastPage48);
-    if (page == 0) [[unlikely]]
-      Failed(tid);
-    return page;
+    return Caller(*this, tid).Allocate(pages);
   }
-  // A range that could not be had is not freed.
   void Free(unsigned tid, std::uint64_t page, std::uint64_t pages) {
-    if (page == 0) [[unlikely]]
-      return;
-    if (!subject_->Free(page, pages)) [[unlikely]]
-      Failed(tid);
+    Caller(*this, tid).Free(page, pages);
   }
   void Failed(unsigned tid) { ++failures_[tid].count; }
   S& subject() { return *subject_; }
@@ -76,10 +100,11 @@ class PairBody : public IovaBody<S> {
   using IovaBody<S>::IovaBody;
   absl::Status SetUp(unsigned tid) { return this->Enter(tid); }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
     for (std::uint64_t i = 0; i < n; ++i) {
-      const std::uint64_t page = this->Allocate(tid, 1);
+      const std::uint64_t page = caller.Allocate(1);
       Keep(page);
-      this->Free(tid, page, 1);
+      caller.Free(page, 1);
     }
   }
   void TearDown(unsigned tid) { this->Leave(tid); }
@@ -141,11 +166,13 @@ class RingBody : public IovaBody<S> {
     return absl::OkStatus();
   }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
+    const std::uint64_t pages = pages_;
     Ring& ring = rings_[tid];
     std::size_t at = ring.oldest;
     for (std::uint64_t i = 0; i < n; ++i) {
-      this->Free(tid, ring.slots[at], pages_);
-      ring.slots[at] = this->Allocate(tid, pages_);
+      caller.Free(ring.slots[at], pages);
+      ring.slots[at] = caller.Allocate(pages);
       at = (at + 1) % ring.slots.size();
     }
     ring.oldest = at;
@@ -179,9 +206,10 @@ class BurstBody : public IovaBody<S> {
   }
   absl::Status SetUp(unsigned tid) { return this->Enter(tid); }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
     for (std::uint64_t i = 0; i < n; ++i) {
-      for (std::uint64_t& page : pages_) page = this->Allocate(tid, 1);
-      for (const std::uint64_t page : pages_) this->Free(tid, page, 1);
+      for (std::uint64_t& page : pages_) page = caller.Allocate(1);
+      for (const std::uint64_t page : pages_) caller.Free(page, 1);
     }
   }
   void TearDown(unsigned tid) { this->Leave(tid); }
@@ -199,11 +227,12 @@ class ProducerConsumerBody : public IovaBody<S> {
 
   absl::Status SetUp(unsigned tid) { return this->Enter(tid); }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
     if (tid == 0) {
-      for (std::uint64_t i = 0; i < n; ++i) queue_.Push(this->Allocate(tid, 1));
+      for (std::uint64_t i = 0; i < n; ++i) queue_.Push(caller.Allocate(1));
       queue_.Flush();
     } else {
-      for (std::uint64_t i = 0; i < n; ++i) this->Free(tid, queue_.Pop(), 1);
+      for (std::uint64_t i = 0; i < n; ++i) caller.Free(queue_.Pop(), 1);
     }
   }
   void TearDown(unsigned tid) { this->Leave(tid); }
@@ -229,13 +258,16 @@ class MixedBody : public IovaBody<S> {
     return absl::OkStatus();
   }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
+    Random random = random_;
     for (std::uint64_t i = 0; i < n; ++i) {
-      const std::uint64_t r = random_();
+      const std::uint64_t r = random();
       Live& live = live_[r % live_.size()];  // the low bits choose the slot
-      this->Free(tid, live.page, live.pages);
+      caller.Free(live.page, live.pages);
       live.pages = std::uint64_t{1} << (((r >> 32) * kSizes) >> 32);
-      live.page = this->Allocate(tid, live.pages);
+      live.page = caller.Allocate(live.pages);
     }
+    random_ = random;
   }
   void TearDown(unsigned tid) {
     for (const Live& live : live_) this->Free(tid, live.page, live.pages);
@@ -272,9 +304,10 @@ class Mix32Body : public IovaBody<S> {
     return absl::OkStatus();
   }
   void Run(unsigned tid, std::uint64_t n) {
+    typename IovaBody<S>::Caller caller(*this, tid);
     for (std::uint64_t i = 0; i < n; ++i) {
       Live& live = live_[random_.Below(live_.size())];
-      this->Free(tid, live.page, live.pages);
+      caller.Free(live.page, live.pages);
       Fill(live);
     }
   }
