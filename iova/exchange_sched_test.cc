@@ -100,6 +100,32 @@ sched::Body BothWays() {
   };
 }
 
+// Each miss looks for a surplus in the depot.
+struct TrimmingPolicy : SchedPolicy<FreeCheck::kOff> {
+  static constexpr std::uint32_t kTrimPeriod = 1;
+};
+
+// A magazine has waited in the depot for a while. A free that misses empties
+// it, against allocations that could have used it.
+sched::Body TrimAgainstTake(Traffic* traffic) {
+  return [traffic] {
+    SchedWorld<TrimmingPolicy, kPages> world(4);
+    world.iova().cpu().Play(0);
+    const std::vector<Iova> live = {world.Take(), world.Take(), world.Take()};
+    FillBin(world, 0);
+    world.iova().cpu().Play(0);
+    world.Give(live[0]);  // reaches the depot
+    world.Give(live[1]);  // as well, and begins the period
+    std::vector<Iova> taken;
+    sched::RunThreads(
+        {[&] { world.Give(live[2]); }, [&] { taken.push_back(world.Take()); }},
+        [&] {
+          traffic->Add(world);
+          world.CheckAllThere(taken);
+        });
+  };
+}
+
 // A window of what is live and what one bin holds. An allocation of the other
 // slot may be refused, and what it flushes on its way is not lost.
 sched::Body GiveAgainstRefusal() {
@@ -135,6 +161,20 @@ TEST(ExchangeSched, GiveAgainstTake) {
   EXPECT_GT(traffic.depot_puts, 0u);
   EXPECT_GT(traffic.depot_takes, 0u);
   EXPECT_GT(traffic.to_store, 0u);
+}
+
+// The depot has room for all that is given: what goes to the store was trimmed.
+// At random, as the trim has many accesses; DepotSched goes through all orders
+// of its first step.
+TEST(ExchangeSched, TheDepotTrimsItselfAgainstTake) {
+  Traffic traffic;
+  const sched::Report report = sched::Explore({.name = "trim_take",
+                                               .search = sched::Search::kRandom,
+                                               .max_executions = 5000},
+                                              TrimAgainstTake(&traffic));
+  EXPECT_TRUE(report.ok) << report;
+  EXPECT_GT(traffic.to_store, 0u);
+  EXPECT_GT(traffic.depot_takes, 0u);
 }
 
 // The random search goes beyond the bound of one preemption.
