@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "benchmarks/domain_rows.h"
 #include "benchmarks/engine.h"
 #include "benchmarks/iotlb_rows.h"
 #include "benchmarks/iova_rows.h"
@@ -65,6 +66,8 @@ absl::Status AddRows(const Options& options, const std::string& program,
                                  .quick = options.quick,
                                  .ageing_ops = options.ageing_ops});
     AddIotlbWorkloadRows(
+        report, {.repetitions = options.repetitions, .quick = options.quick});
+    AddDomainWorkloadRows(
         report, {.repetitions = options.repetitions, .quick = options.quick});
     AddE100Rows(report, options.frames);
   }

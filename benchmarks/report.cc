@@ -98,6 +98,12 @@ Bound AtMostTimes(std::string row, std::string peer, double times) {
   return {Bound::Rule::kAtMostTimes, std::move(row), "", std::move(peer),
           times};
 }
+Bound AtMostOver(std::string row, std::string peer, double ns) {
+  return {Bound::Rule::kAtMostOver, std::move(row), "", std::move(peer), ns};
+}
+Bound SpeedShare(std::string row, std::string peer, double share) {
+  return {Bound::Rule::kSpeedShare, std::move(row), "", std::move(peer), share};
+}
 
 void Report::AddRow(Row row) { rows_.push_back(std::move(row)); }
 
@@ -152,19 +158,40 @@ std::optional<Verdict> Report::Judge(const Bound& bound) const {
   const Outcomes* const peer = Find(bound.peer);
   if (peer == nullptr) return std::nullopt;
   v.peer = MedianOf(*peer, bound.figure);
+  JudgeBesidePeer(bound, v);
+  return v;
+}
+
+// REQUIRES: v.ours and v.peer are there.
+void Report::JudgeBesidePeer(const Bound& bound, Verdict& v) const {
+  const std::string value = NumberText(bound.value);
   // Two workloads of one implementation are told apart by their names.
   const bool same = ImplementationOf(bound.peer) == ImplementationOf(bound.row);
   const std::string who = same ? bound.peer : ImplementationOf(bound.peer);
-  if (bound.rule == Bound::Rule::kTimesFaster) {
-    v.ratio = *v.peer / v.ours;
-    v.must = absl::StrCat("at least ", value, " times faster than ", who);
-    v.holds = *v.ratio >= bound.value;
-  } else {
-    v.ratio = v.ours / *v.peer;
-    v.must = absl::StrCat("at most ", value, " times ", who);
-    v.holds = *v.ratio <= bound.value;
+  const double faster = *v.peer / v.ours;
+  const double slower = v.ours / *v.peer;
+  switch (bound.rule) {
+    case Bound::Rule::kTimesFaster:
+      v.ratio = faster;
+      v.must = absl::StrCat("at least ", value, " times faster than ", who);
+      v.holds = faster >= bound.value;
+      break;
+    case Bound::Rule::kSpeedShare:
+      v.ratio = faster;
+      v.must = absl::StrCat("at least ", NumberText(100 * bound.value),
+                            " % of the speed of ", who);
+      v.holds = faster >= bound.value;
+      break;
+    case Bound::Rule::kAtMostOver:
+      v.ratio = slower;
+      v.must = absl::StrCat("at most ", value, " ns more than ", who);
+      v.holds = v.ours - *v.peer <= bound.value;
+      break;
+    default:
+      v.ratio = slower;
+      v.must = absl::StrCat("at most ", value, " times ", who);
+      v.holds = slower <= bound.value;
   }
-  return v;
 }
 
 std::vector<std::string> Report::Failures() const {
@@ -222,6 +249,12 @@ void Report::PrintPart(std::ostream& out, const std::string& part) const {
       columns.push_back(HeadingOf(figure.name));
       cells.push_back(NumberText(MedianOf(*outcomes, figure.name)));
     }
+    if (!row.floor.empty()) {
+      columns.insert(columns.end(), {"ns over floor", "% of its speed"});
+      for (std::string& cell : CellsAboveFloor(row)) {
+        cells.push_back(std::move(cell));
+      }
+    }
     if (columns != heading) {
       flush();
       table = TextTable(columns);
@@ -231,6 +264,16 @@ void Report::PrintPart(std::ostream& out, const std::string& part) const {
   }
   flush();
   PrintNotes(out, part);
+}
+
+// REQUIRES: the row was run.
+std::vector<std::string> Report::CellsAboveFloor(const Row& row) const {
+  const Outcomes* const floor = Find(row.floor);
+  if (floor == nullptr || floor->empty()) return {"-", "-"};
+  const double ours = MedianOf(*Find(row.Name()), "");
+  const double least = MedianOf(*floor, "");
+  return {absl::StrFormat("%.1f", ours - least),
+          absl::StrFormat("%.1f", 100 * least / ours)};
 }
 
 // Each note once, behind the workloads that it is about.

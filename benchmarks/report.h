@@ -63,6 +63,9 @@ struct Row {
   std::function<Outcome()> run;
   std::vector<std::string> notes;  // printed below the part's table
   int repetitions = 0;             // at most; 0: as many as all rows
+  // A row, perhaps this one, whose time no implementation gets below: the table
+  // says how many ns this row is above it, and what share of its speed it has.
+  std::string floor = "";
   // Rows of one group take turns; groups follow each other in the order of
   // their first rows, so that what one holds in memory is gone by then.
   std::string group = "";
@@ -78,11 +81,13 @@ struct Bound {
     kAtMost,       // the median is at most `value`
     kTimesFaster,  // the peer takes at least `value` times as long
     kAtMostTimes,  // takes at most `value` times as long as the peer
+    kAtMostOver,   // takes at most `value` ns longer than the peer
+    kSpeedShare,   // has at least this share of the peer's speed, 0 to 1
   };
   Rule rule;
   std::string row;
   std::string figure;  // empty: cpu_ns
-  std::string peer;    // row; for kTimesFaster and kAtMostTimes
+  std::string peer;    // row; for the rules that name a peer
   double value = 0;
 };
 
@@ -90,13 +95,16 @@ Bound Zero(std::string row, std::string figure);
 Bound AtMost(std::string row, std::string figure, double value);
 Bound TimesFaster(std::string row, std::string peer, double times);
 Bound AtMostTimes(std::string row, std::string peer, double times);
+Bound AtMostOver(std::string row, std::string peer, double ns);
+Bound SpeedShare(std::string row, std::string peer, double share);
 
 struct Verdict {
   std::string name;  // of the row, with ":figure" if it is not the time
   double ours = 0;
   std::optional<double> peer;
-  std::optional<double> ratio;  // peer / ours; ours / peer for kAtMostTimes
-  std::string must;             // in words
+  // peer / ours; ours / peer for kAtMostTimes and kAtMostOver.
+  std::optional<double> ratio;
+  std::string must;  // in words
   bool holds = false;
   bool correctness = false;
 };
@@ -127,8 +135,10 @@ class Report {
 
   const Outcomes* Find(const std::string& row) const;
   std::optional<Verdict> Judge(const Bound& bound) const;
+  void JudgeBesidePeer(const Bound& bound, Verdict& v) const;
   std::vector<std::string> Parts() const;
   void PrintPart(std::ostream& out, const std::string& part) const;
+  std::vector<std::string> CellsAboveFloor(const Row& row) const;
   void PrintNotes(std::ostream& out, const std::string& part) const;
   void PrintChecks(std::ostream& out) const;
   void PrintVerdicts(std::ostream& out) const;

@@ -86,6 +86,52 @@ TEST(Report, AtMostTimesAndAtMost) {
   EXPECT_TRUE(report.Failures().empty());
 }
 
+TEST(Report, AtMostOverAndSpeedShare) {
+  Report report = TwoRows();  // medians 3 and 12 ns
+  report.Must(AtMostOver("iova/pair/linux", "iova/pair/dmamap", 9));
+  report.Must(AtMostOver("iova/pair/linux", "iova/pair/dmamap", 8.9));
+  report.Must(SpeedShare("iova/pair/linux", "iova/pair/dmamap", 0.25));
+  report.Must(SpeedShare("iova/pair/linux", "iova/pair/dmamap", 0.26));
+  const std::vector<Verdict> v = report.Verdicts();
+  ASSERT_EQ(v.size(), 4u);
+  EXPECT_TRUE(v[0].holds);
+  EXPECT_EQ(v[0].peer, 3);
+  EXPECT_EQ(v[0].ratio, 4);
+  EXPECT_EQ(v[0].must, "at most 9 ns more than dmamap");
+  EXPECT_FALSE(v[1].holds);
+  EXPECT_TRUE(v[2].holds);
+  EXPECT_EQ(v[2].ratio, 0.25);
+  EXPECT_EQ(v[2].must, "at least 25 % of the speed of dmamap");
+  EXPECT_FALSE(v[3].holds);
+  EXPECT_TRUE(report.Failures().empty());
+}
+
+TEST(Report, RowsStandBesideTheirFloor) {
+  Report report;
+  for (const char* who : {"floor", "mine", "lost"}) {
+    Row row = MakeRow(who);
+    row.floor =
+        who == std::string("lost") ? "iova/pair/gone" : "iova/pair/floor";
+    report.AddRow(row);
+  }
+  report.Record("iova/pair/floor", MakeOutcome(20));
+  report.Record("iova/pair/mine", MakeOutcome(25.5));
+  report.Record("iova/pair/lost", MakeOutcome(30));
+  std::ostringstream out;
+  report.Print(out);
+  const std::string text = out.str();
+  EXPECT_NE(text.find("ns over floor  % of its speed"), text.npos) << text;
+  EXPECT_NE(text.find("20.0         0            0.0           100.0"),
+            text.npos)
+      << text;
+  EXPECT_NE(text.find("25.5         0            5.5            78.4"),
+            text.npos)
+      << text;
+  EXPECT_NE(text.find("30.0         0              -               -"),
+            text.npos)
+      << text;
+}
+
 TEST(Report, ZeroLooksAtTheWorstRepetition) {
   Report report = TwoRows();
   report.Must(Zero("iova/pair/dmamap", "failures"));

@@ -120,6 +120,7 @@ void AddSessionRow(Report& report, const SessionRow& session,
   row.operation = session.operation;
   row.repetitions = session.repetitions;
   row.group = session.group;
+  row.floor = session.floor;
   const int repetitions = row.repetitions == 0
                               ? options.repetitions
                               : std::min(row.repetitions, options.repetitions);

@@ -26,6 +26,7 @@ struct SessionRow {
   std::string note = "";
   int repetitions = 0;     // at most; 0: as many as the program
   std::string group = "";  // of the row (report.h)
+  std::string floor = "";  // of the row
 };
 
 struct SessionRowOptions {

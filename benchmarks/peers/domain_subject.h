@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +29,7 @@ template <class S>
 concept DomainSubject = requires(S& s, const DomainSpace& space, unsigned tid,
                                  std::byte* buffer, std::size_t bytes,
                                  Direction direction, MapAttributes attributes,
+                                 std::size_t offset,
                                  typename S::Handle& handle) {
   // False: a floor that only copies, and remembers no mapping.
   { S::kMaps } -> std::convertible_to<bool>;
@@ -39,6 +41,18 @@ concept DomainSubject = requires(S& s, const DomainSpace& space, unsigned tid,
   // Both false for a failure. With kSkipSync nothing is copied.
   { s.Map(buffer, bytes, direction, attributes, handle) } -> std::same_as<bool>;
   { s.Unmap(handle, bytes, direction, attributes) } -> std::same_as<bool>;
+  // What the device reaches of a live mapping from `offset` on: at least one
+  // byte, and no more than lie together; none for a failure. From then on the
+  // page is there, also for later mappings.
+  {
+    s.DeviceBytes(handle, offset, direction)
+    } -> std::same_as<std::span<std::byte>>;
+};
+
+// It knows how many bytes it has copied, in both directions together.
+template <class S>
+concept CopyCountingSubject = DomainSubject<S> && requires(const S& s) {
+  { s.bytes_copied() } -> std::same_as<std::uint64_t>;
 };
 
 }  // namespace dmamap::peers

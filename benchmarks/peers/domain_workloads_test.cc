@@ -1,7 +1,8 @@
 // Copyright 2026 The dmamap Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Every DMA workload on a domain that writes down what is asked of it.
+// Every DMA workload on a domain that writes down what is asked of it, and that
+// can be told to do it wrong.
 
 #include "benchmarks/peers/domain_workloads.h"
 
@@ -14,8 +15,10 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -41,7 +44,14 @@ struct Log {
   std::size_t live_at_destruction = 0;
   unsigned entered = 0;
   unsigned left = 0;
-  bool full = false;  // map nothing any more
+  std::size_t touched = 0;  // bytes of mappings that were shown
+  bool full = false;        // map nothing any more
+  // Faults to be found: nothing is copied to the device, or from it; one byte
+  // more is counted than was copied; the device reaches nothing.
+  bool lose_in = false;
+  bool lose_out = false;
+  bool miscount = false;
+  bool hide = false;
 };
 
 Log* g_log = nullptr;
@@ -74,7 +84,13 @@ class FakeDomain {
     g_log->attributes.insert(attributes);
     g_log->buffers[std::this_thread::get_id()].insert(buffer);
     handle = ++count_;
-    live_.emplace(handle, Live{bytes, direction, attributes});
+    Live live{bytes, direction, attributes, buffer, {}};
+    if (!Has(attributes, MapAttributes::kSkipSync)) {
+      live.device.assign(bytes, std::byte{0});
+      if (!g_log->lose_in) std::copy_n(buffer, bytes, live.device.begin());
+      copied_ += bytes;
+    }
+    live_.emplace(handle, std::move(live));
     g_log->live = live_.size();
     g_log->most_live = std::max(g_log->most_live, live_.size());
     return true;
@@ -84,14 +100,37 @@ class FakeDomain {
     const std::lock_guard lock(mutex_);
     ++g_log->unmaps;
     const auto at = live_.find(handle);
-    if (at == live_.end() ||
-        !(at->second == Live{bytes, direction, attributes})) {
+    if (at == live_.end() || !at->second.IsFor(bytes, direction, attributes)) {
       ++g_log->mismatches;
       return false;
+    }
+    if (DeviceWrites(direction) && !Has(attributes, MapAttributes::kSkipSync)) {
+      const std::vector<std::byte>& device = at->second.device;
+      if (!g_log->lose_out) {
+        std::copy(device.begin(), device.end(), at->second.buffer);
+      }
+      copied_ += bytes;
     }
     live_.erase(at);
     g_log->live = live_.size();
     return true;
+  }
+
+  // Seven bytes at a time, so that a caller has to ask again.
+  std::span<std::byte> DeviceBytes(Handle handle, std::size_t offset,
+                                   Direction) {
+    const std::lock_guard lock(mutex_);
+    if (g_log->hide) return {};
+    std::vector<std::byte>& device = live_.at(handle).device;
+    device.resize(live_.at(handle).bytes);
+    const auto part = std::span(device).subspan(offset);
+    const std::size_t length = std::min<std::size_t>(7, part.size());
+    g_log->touched += length;
+    return part.first(length);
+  }
+  std::uint64_t bytes_copied() const {
+    const std::lock_guard lock(mutex_);
+    return copied_ + (g_log->miscount ? 1 : 0);
   }
 
  private:
@@ -99,13 +138,20 @@ class FakeDomain {
     std::size_t bytes;
     Direction direction;
     MapAttributes attributes;
-    friend bool operator==(const Live&, const Live&) = default;
+    std::byte* buffer;
+    std::vector<std::byte> device;
+
+    bool IsFor(std::size_t b, Direction d, MapAttributes a) const {
+      return bytes == b && direction == d && attributes == a;
+    }
   };
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<Handle, Live> live_;
   Handle count_ = 0;
+  std::uint64_t copied_ = 0;
 };
-static_assert(DomainSubject<FakeDomain>);
+static_assert(CopyCountingSubject<FakeDomain>);
+static_assert(!CopyCountingSubject<FloorMemcpy>);
 
 class DomainWorkloadsTest : public testing::Test {
  protected:
@@ -194,6 +240,44 @@ TEST_F(DomainWorkloadsTest, FailuresAreCounted) {
   EXPECT_GT((*session)->Run().failures, 0u);
   EXPECT_TRUE(absl::IsInternal(
       MakeDomainSession<FakeDomain>("map_unmap_64B_live10", kQuick).status()));
+}
+
+TEST_F(DomainWorkloadsTest, PagesAreTouchedWhereTheNameSaysSo) {
+  Play("map_unmap_64B");
+  EXPECT_EQ(log_.touched, 0u);
+  Play("map_unmap_64B_touched");
+  EXPECT_EQ(log_.touched, 128u * 64);  // each of the buffers once
+  Play("copy_to_64B");
+  EXPECT_EQ(log_.touched, 2u * 128 * 64);  // and once more to compare
+}
+
+TEST_F(DomainWorkloadsTest, WrongBytesAreFound) {
+  const auto make = [&](const char* workload) {
+    return MakeDomainSession<FakeDomain>(workload, kQuick).status();
+  };
+  log_.lose_in = true;
+  EXPECT_TRUE(absl::IsInternal(make("copy_to_1500B")));
+  log_ = Log();
+  log_.lose_out = true;
+  EXPECT_TRUE(absl::IsInternal(make("copy_from_1500B")));
+  EXPECT_TRUE(make("copy_to_1500B").ok());
+  log_ = Log();
+  log_.hide = true;
+  EXPECT_TRUE(absl::IsInternal(make("copy_to_1500B")));
+  EXPECT_TRUE(absl::IsInternal(make("map_unmap_1500B_touched")));
+  EXPECT_TRUE(make("map_unmap_1500B").ok());
+}
+
+TEST_F(DomainWorkloadsTest, CopiesThatWereNotMadeAreFailures) {
+  for (const char* workload :
+       {"copy_to_64B", "copy_from_64B", "map_unmap_64B"}) {
+    log_ = Log();
+    auto session = MakeDomainSession<FakeDomain>(workload, kQuick);
+    ASSERT_TRUE(session.ok());
+    EXPECT_EQ((*session)->Run().failures, 0u);
+    log_.miscount = true;
+    EXPECT_EQ((*session)->Run().failures, 1u) << workload;
+  }
 }
 
 TEST_F(DomainWorkloadsTest, EveryNameIsKnown) {

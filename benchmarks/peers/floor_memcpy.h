@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,6 +46,10 @@ class FloorMemcpy {
              MapAttributes) {
     if (DeviceWrites(direction)) std::memcpy(original, bounce_.data(), bytes);
     return true;
+  }
+  std::span<std::byte> DeviceBytes(Handle, std::size_t offset, Direction) {
+    if (offset >= bounce_.size()) return {};
+    return {bounce_.data() + offset, bounce_.size() - offset};
   }
 
  private:

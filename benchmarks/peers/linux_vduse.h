@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -66,6 +67,13 @@ class LinuxVduse {
   }
   void SyncForDevice(Handle iova, std::size_t bytes, Direction direction) {
     dmamap_linux_vduse_sync_for_device(domain_, iova, bytes, Number(direction));
+  }
+  // Its pages are there from Map on.
+  std::span<std::byte> DeviceBytes(Handle iova, std::size_t offset, Direction) {
+    const std::uint64_t at = iova + offset;
+    std::byte* page = DevicePage(at);
+    if (page == nullptr) return {};
+    return {page + at % 4096, static_cast<std::size_t>(4096 - at % 4096)};
   }
   // The 4 KiB page that the device sees around `iova`; null when there is none.
   std::byte* DevicePage(Handle iova) {

@@ -1,0 +1,81 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_BENCHMARKS_DMAMAP_DOMAIN_SUBJECT_H_
+#define DMAMAP_BENCHMARKS_DMAMAP_DOMAIN_SUBJECT_H_
+
+// dmamap's Domain as a DomainSubject (peers/domain_subject.h), composed of
+// `Policies`: 4 KiB pages, a mapping's pages its own, every check as the
+// policies have it. (DmamapDomain, beside it, is what replays traces.)
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "benchmarks/peers/domain_subject.h"
+#include "dma/address.h"
+#include "dma/direction.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "domain/domain.h"
+
+namespace dmamap::bench {
+
+template <class Policies = DomainPolicies>
+class DmamapDomainSubject {
+ public:
+  static constexpr bool kMaps = true;
+  using Handle = Mapping;
+
+  static absl::StatusOr<std::unique_ptr<DmamapDomainSubject>> Create(
+      const peers::DomainSpace& space) {
+    auto made = std::make_unique<DmamapDomainSubject>();
+    DomainOptions options;
+    options.bounce_size = space.bounce_bytes;
+    options.limit =
+        Iova(std::max(options.limit.value(), space.bounce_bytes - 1));
+    if (!made->domain_.Init(options).ok()) {
+      return absl::InternalError("the domain did not start");
+    }
+    return made;
+  }
+  absl::Status EnterThread(unsigned) { return absl::OkStatus(); }
+  void LeaveThread(unsigned) {}
+
+  bool Map(std::byte* buffer, std::size_t bytes, Direction direction,
+           MapAttributes attributes, Handle& handle) {
+    const Result<Mapping> mapping =
+        domain_.Map(PhysAddrOf(buffer), bytes, direction, attributes);
+    if (!mapping.ok()) return false;
+    handle = *mapping;
+    return true;
+  }
+  bool Unmap(const Handle& handle, std::size_t, Direction,
+             MapAttributes attributes) {
+    return domain_.Unmap(handle, attributes).ok();
+  }
+  std::span<std::byte> DeviceBytes(const Handle& handle, std::size_t offset,
+                                   Direction direction) {
+    if (offset >= handle.size) return {};
+    const Result<DeviceView> view = domain_.Translate(
+        handle.iova + offset, handle.size - offset, PermissionFor(direction));
+    if (!view.ok()) return {};
+    return {view->data, static_cast<std::size_t>(view->length)};
+  }
+  std::uint64_t bytes_copied() const {
+    const DomainStats stats = domain_.stats();
+    return stats.bytes_to_device + stats.bytes_from_device;
+  }
+
+ private:
+  Domain<Policies> domain_;
+};
+static_assert(peers::CopyCountingSubject<DmamapDomainSubject<>>);
+
+}  // namespace dmamap::bench
+
+#endif  // DMAMAP_BENCHMARKS_DMAMAP_DOMAIN_SUBJECT_H_
