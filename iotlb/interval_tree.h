@@ -70,6 +70,7 @@ class IntervalTree {
   // Makes the next `count` Inserts certain to succeed, and any number of Erases
   // at any time; false without memory, and then nothing has changed.
   [[nodiscard]] bool Reserve(std::size_t count = 1) {
+    if (count == 1 && RootWord() == 0) return nodes_.Reserve(1);
     // An Insert makes two nodes at each level and a root, before it gives back
     // those that they replace; an Erase makes two at each level. What an Insert
     // keeps is a node at each level and a root at most.

@@ -125,7 +125,7 @@ class BasicIotlb {
 
   // The writer's: stands for all that was removed until now.
   GraceTicket Retire() {
-    Guard guard(lock_);
+    Guard guard(core_.lock());
     return registry_.Retire();
   }
   // True when no section is left that may know it. Never blocks.
@@ -158,6 +158,12 @@ class BasicIotlb {
   // whether anything is mapped. A Reader's Lookup is the same with a hint.
   Result<Translation> Lookup(Iova at, Permission wanted) const;
 
+  // The same as far as a page table tells (mapping.h): the address, and how far
+  // that is sure. In a mapping whose memory begins at a page this touches one
+  // line behind those of the tables, as a page table does. kNotMapped,
+  // kPermission, kInvalidArgument: as Lookup.
+  Result<PageTranslation> LookupPage(Iova at, Permission wanted) const;
+
   // The segments of `range` for this access, in order, without a gap, all
   // misses and all faults included (translate.h). Writes at most out.size() and
   // returns how many. The list is complete when the last one written ends at
@@ -176,7 +182,7 @@ class BasicIotlb {
   // order. It must not change the IOTLB. While Remove splits or Add merges,
   // both the old mapping and the new one may be visited.
   template <class Visit>
-  void ForEach(Range range, Visit &&visit) const;
+  [[gnu::always_inline]] void ForEach(Range range, Visit &&visit) const;
   template <class Visit>
   void ForEach(Visit &&visit) const {
     ForEach(Range::Whole(), visit);
@@ -246,7 +252,7 @@ class BasicIotlb {
   }
   bool merges() const { return options_.merge_policy == MergePolicy::kMerge; }
 
-  // change.h
+  // add.h, remove.h
   Result<void> AddLocked(const IotlbEntry &entry);
   Result<std::size_t> RemoveLocked(Range range);
   std::size_t RemoveWhole(Range range);
@@ -274,7 +280,6 @@ class BasicIotlb {
   Registry registry_;
   PendingMisses<Memory, BasicSpinLock<Policies::template Atom>> misses_;
   [[no_unique_address]] DirtyStage dirty_;
-  [[no_unique_address]] typename Policies::WriterLock lock_;
   Record *oldest_ = nullptr;  // ends of the list in order of Add;
   Record *newest_ = nullptr;  // both null unless retires()
   IotlbOptions options_;
@@ -288,8 +293,9 @@ using IotlbReader = Reader<IotlbPolicies>;
 
 }  // namespace dmamap::inline v0
 
-#include "iotlb/change.h"
+#include "iotlb/add.h"
 #include "iotlb/lookup.h"
 #include "iotlb/reader.h"
+#include "iotlb/remove.h"
 
 #endif  // DMAMAP_IOTLB_IOTLB_H_

@@ -139,6 +139,21 @@ bool LinearizableLookup(const std::array<Place, kPlaces> &places,
   return t.error() == Error::kNotMapped && (oldest % 2 == 0 || newest > oldest);
 }
 
+// So too of an answer without a token: the memory tells which it was.
+template <class I, class Look>
+bool LinearizablePage(const std::array<Place, kPlaces> &places, std::uint64_t i,
+                      Look &&look) {
+  return LinearizableLookup<I>(places, i, [&](Iova at) -> Result<Translation> {
+    const Result<PageTranslation> t = look(at);
+    if (!t.ok()) return t.error();
+    const std::uint64_t sure = t->bytes_minus_one;
+    // The rest of the page at least, or else of the mapping.
+    const bool far = sure == kPlaceBytes - 1 - 0x17 || sure == 0xfff - 0x17;
+    return Translation{t->address, far ? kPlaceBytes - 1 - 0x17 : 0,
+                       t->permission, t->address.value() / 0x10000};
+  });
+}
+
 class IotlbReadersAndWriter : public testing::TestWithParam<FrontPolicy> {};
 
 TEST_P(IotlbReadersAndWriter, EachAnswerWasRightAtSomeMoment) {
@@ -160,6 +175,11 @@ TEST_P(IotlbReadersAndWriter, EachAnswerWasRightAtSomeMoment) {
           const I::Reader::Section section(reader);
           if (!LinearizableLookup<I>(places, i, [&](Iova at) {
                 return reader.Lookup(at, Permission::kRead);
+              })) {
+            ++wrong;
+          }
+          if (!LinearizablePage<I>(places, i, [&](Iova at) {
+                return reader.LookupPage(at, Permission::kRead);
               })) {
             ++wrong;
           }

@@ -30,7 +30,7 @@ namespace {
 // Small pages and tables: every kind of slot in a space of few bytes.
 struct SmallPolicies : IotlbPolicies {
   static constexpr unsigned kKeys = 8;
-  static constexpr unsigned kPageShift = 2;
+  static constexpr unsigned kPageShift = 3;
   static constexpr unsigned kFrontBits = 2;
   static constexpr bool kReverse = true;
 };

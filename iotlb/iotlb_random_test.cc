@@ -176,7 +176,7 @@ void GrowMixShrink(const IotlbOptions &options, std::uint64_t seed,
 
 TEST(IotlbRandom, SmallNodes) { GrowMixShrink<SmallNodes>(kAllowAll, 1, 4); }
 
-TEST(IotlbRandom, StandardNodes) { GrowMixShrink<Iotlb>(kAllowAll, 2, 3); }
+TEST(IotlbRandom, StandardNodes) { GrowMixShrink<Iotlb>(kAllowAll, 2, 2); }
 
 TEST(IotlbRandom, TreeAlone) { GrowMixShrink<SmallNodes>(kTreeAlone, 3, 4); }
 

@@ -31,6 +31,19 @@ Result<Translation> BasicIotlb<P>::Lookup(Iova at, Permission wanted) const {
   return LookupFurther(at, wanted);
 }
 
+template <class P>
+Result<PageTranslation> BasicIotlb<P>::LookupPage(Iova at,
+                                                  Permission wanted) const {
+  PageTranslation found;
+  if (core_.FindMemory(at.value(), wanted, found) == Core::Brief::kMemory)
+      [[likely]] {
+    return found;
+  }
+  const Result<Translation> further = Lookup(at, wanted);
+  if (!further.ok()) return further.error();
+  return PageTranslationOf(*further);
+}
+
 // Out of line: the common lookup stays small, and its copy in registers.
 template <class P>
 Result<Translation> BasicIotlb<P>::LookupFurther(Iova at,
@@ -84,7 +97,7 @@ Result<void> BasicIotlb<P>::ForEachSegment(Range range, Permission wanted,
 
 template <class P>
 template <class Visit>
-void BasicIotlb<P>::ForEach(Range range, Visit &&visit) const {
+inline void BasicIotlb<P>::ForEach(Range range, Visit &&visit) const {
   Walk walk(core_.tree(), range.first().value(), range.last().value());
   walk.ForEach([&](const RecordCopy &copy) {
     const IotlbEntry entry = copy.entry();
@@ -150,6 +163,8 @@ template <class P>
 IotlbStats BasicIotlb<P>::stats() const {
   IotlbStats stats = stats_;
   stats.readers = registry_.stats();
+  stats.added = core_.added();
+  stats.removed = core_.removed();
   stats.entries = size();
   stats.height = core_.height();
   stats.front_tables = core_.front().tables();

@@ -65,6 +65,23 @@ struct Translation {
                                    const Translation &) = default;
 };
 
+// What one I/O address means, as far as a page table tells: without the token,
+// and sure of the rest of its page alone.
+struct PageTranslation {
+  PhysAddr address;
+  // Bytes that follow `address` in the same mapping, at least up to the end of
+  // the page or of the mapping; there may be more of them.
+  std::uint64_t bytes_minus_one = 0;
+  Permission permission = Permission::kNone;  // all that the mapping grants
+
+  friend constexpr bool operator==(const PageTranslation &,
+                                   const PageTranslation &) = default;
+};
+
+constexpr PageTranslation PageTranslationOf(const Translation &t) {
+  return PageTranslation{t.address, t.bytes_minus_one, t.permission};
+}
+
 constexpr Translation TranslationOf(const IotlbEntry &entry, Iova at) {
   return Translation{AddressOf(entry, at), entry.range.last() - at,
                      entry.permission, entry.token};

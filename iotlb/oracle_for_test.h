@@ -330,6 +330,18 @@ std::optional<std::string> DifferenceAt(const IotlbOracle &oracle,
     if (!same) {
       return "Lookup of " + Show(Range::Byte(at)) + " for " + ToString(wanted);
     }
+    // The same, but for how far it goes: perhaps less, and not behind a page.
+    const Result<PageTranslation> page = iotlb.LookupPage(at, wanted);
+    const bool agrees =
+        want.ok() == page.ok() &&
+        (want.ok() ? want->address == page->address &&
+                         want->permission == page->permission &&
+                         want->bytes_minus_one >= page->bytes_minus_one
+                   : want.error() == page.error());
+    if (!agrees) {
+      return "LookupPage of " + Show(Range::Byte(at)) + " for " +
+             ToString(wanted);
+    }
   }
   return std::nullopt;
 }

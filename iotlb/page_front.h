@@ -13,7 +13,7 @@
 // second mapping makes a table, if it pays:
 //
 //   * the first kSlack bytes of tables are given freely;
-//   * beyond, a mapping that touches the region is worth 64 bytes and 16 for
+//   * beyond, a mapping that touches the region is worth 64 bytes and 32 for
 //     each of its first 64 pages there, and a table is made where they are
 //     worth its size;
 //   * all tables together are at most kSlack plus what all mappings are worth.
@@ -22,12 +22,9 @@
 // it does for a page that several mappings touch. So nothing here can fail, and
 // the front never says anything that the tree does not.
 //
-// The root covers as many levels as the mappings in use need (up to
-// 2^kReachBits bytes); one more slot stands for all that is above.
-//
-// Readers: Find, wait-free. They may be in a table that has left the front; it
-// is empty, and `shape` counts before it is used again or a region narrows, so
-// that Shape() before and IsShape() after tell (P1 -> P2).
+// A mapping is in the front for as long as it is in the tree, also before it is
+// alive and behind its death. Only what brief words tell follows its life: the
+// writer calls Tell behind GoLive and Hush before Kill.
 
 #include <atomic>
 #include <cstddef>
@@ -37,6 +34,7 @@
 #include "dma/atom.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "iotlb/front_brief.h"
 #include "iotlb/front_table.h"
 #include "iotlb/node_pool.h"
 
@@ -47,52 +45,37 @@ namespace dmamap::inline v0 {
 // [first, last], until it returns false.
 template <class Record, NodeMemory Memory, unsigned kPageShift, unsigned kBits,
           template <class> class Atom>
-class PageFront {
+class PageFront : public FrontBrief<Record, Memory, kPageShift, kBits, Atom> {
+  using Base = FrontBrief<Record, Memory, kPageShift, kBits, Atom>;
+  using Base::above_;
+  using Base::BriefTruth;
+  using Base::CountShape;
+  using Base::FreeTable;
+  using Base::kLastPage;
+  using Base::kReachBits;
+  using Base::LastOf;
+  using Base::live_tables;
+  using Base::root_;
+  using Base::ShiftOf;
+  using Base::table_bytes;
+  using Base::TakeTable;
+  using Base::TellOne;
+  using Base::TopOf;
+
  public:
-  using Table = internal::FrontTable<kBits, Atom>;
-  using Slot = internal::FrontSlot<Atom>;
-  using Word = internal::FrontWord;
+  using Base::PageOf;
+  using Table = typename Base::Table;
+  using Slot = typename Base::Slot;
+  using Word = typename Base::Word;
 
-  static constexpr std::size_t kSlack = 16 * sizeof(Table);
-  static constexpr unsigned kReachBits = 48 - kPageShift;  // of a page number
+  using Base::kSlack;
+  using Base::Worth;
 
-  explicit PageFront(Memory memory = Memory()) : tables_(std::move(memory)) {}
-  PageFront(const PageFront &) = delete;
-  PageFront &operator=(const PageFront &) = delete;
+  explicit PageFront(Memory memory = Memory()) : Base(std::move(memory)) {}
 
-  static std::uint64_t PageOf(std::uint64_t at) { return at >> kPageShift; }
-
-  // --- Readers.
-
-  // P2, acquire: pairs with P1.
-  std::uint64_t Shape() const { return shape_.load(std::memory_order_acquire); }
-  bool IsShape(std::uint64_t seen) const {
-    AtomFence<Atom>(std::memory_order_acquire);  // P2
-    return shape_.load(std::memory_order_relaxed) == seen;
-  }
-  // The slot that stands for `page`; its word in `word`.
-  const Slot *Find(std::uint64_t page, Word &word) const {
-    const Word root = root_.Load();
-    unsigned shift = ShiftOf(root);
-    const Slot *slot = &above_;
-    if (root != 0 && (page >> shift) == 0) [[likely]] {
-      const Table *table = internal::FrontPointer<Table>(root);
-      for (;;) {
-        shift -= kBits;
-        slot = &table->slot[(page >> shift) % Table::kSlots];
-        word = slot->Load();
-        if (!internal::IsTable(word)) return slot;
-        table = internal::FrontPointer<Table>(word);
-      }
-    }
-    word = slot->Load();
-    return slot;
-  }
+  std::size_t tables() const { return Base::live_tables(); }
 
   // --- The writer. Pages are inclusive.
-
-  // Every lookup asks the tree, and nothing is kept. REQUIRES: nothing is set.
-  void SwitchOff() { above_.Store(internal::kFrontAsk); }
 
   // True when no mapping touches a page of [first, last].
   bool IsEmpty(std::uint64_t first, std::uint64_t last) const {
@@ -122,7 +105,8 @@ class PageFront {
                           internal::FrontWordOf(old2),
                           first,
                           last,
-                          beside};
+                          beside,
+                          record->dead() ? nullptr : record};
     shared_ = false;
     if (last > TopOf(root_.Own()) || root_.Own() == 0) SetAbove(change);
     const Word root = root_.Own();
@@ -155,36 +139,6 @@ class PageFront {
     ClearIn(change, *internal::FrontPointer<Table>(root), ShiftOf(root), 0);
   }
 
-  // What a mapping of `pages` pages less one is worth, in bytes of tables.
-  static std::size_t Worth(std::uint64_t pages_minus_one) {
-    constexpr std::size_t kFree = 64, kPage = 16, kMost = 64;
-    const std::size_t pages =
-        pages_minus_one >= kMost
-            ? kMost
-            : static_cast<std::size_t>(pages_minus_one) + 1;
-    return kFree + kPage * pages;
-  }
-  void AddWorth(std::uint64_t first, std::uint64_t last) {
-    worth_ += Worth(last - first);
-  }
-  void SubtractWorth(std::uint64_t first, std::uint64_t last) {
-    worth_ -= Worth(last - first);
-  }
-
-  // Forgets all mappings.
-  void Reset() {
-    const Word root = root_.Own();
-    worth_ = 0;
-    above_.Store(internal::kFrontNone);
-    if (root == 0) return;
-    root_.Store(0);
-    FreeBelow(internal::FrontPointer<Table>(root), ShiftOf(root));
-    CountShape();
-  }
-
-  std::size_t tables() const { return tables_.live(); }
-  std::size_t memory_bytes() const { return tables_.memory_bytes(); }
-
   // That each slot says what the source says, and each count is right. O(n).
   template <class Source>
   bool CheckInvariants(const Source &source) const {
@@ -195,14 +149,12 @@ class PageFront {
       return false;
     }
     const std::uint64_t from = root == 0 ? 0 : TopOf(root) + 1;
-    return count == tables_.live() &&
+    return count == live_tables() &&
            CheckWord(source, above_.Own(), from, kLastPage);
   }
 
  private:
   friend struct PageFrontTestPeer;
-
-  static constexpr std::uint64_t kLastPage = ~std::uint64_t{0} >> kPageShift;
 
   template <class Source>
   struct Change {
@@ -212,6 +164,8 @@ class PageFront {
     Word old2;
     std::uint64_t first, last;
     const Record *beside = nullptr;
+    // The record of `word` where it is alive, so that its memory may be told.
+    const Record *alive = nullptr;
 
     // Whether a slot of the pages [from, to] that says `was` passes to `word`.
     bool Passes(Word was, std::uint64_t from, std::uint64_t to) const {
@@ -221,35 +175,12 @@ class PageFront {
     }
   };
 
-  // The root's word: the table's address and the bits of a page number that it
-  // covers.
-  static unsigned ShiftOf(Word root) {
-    return static_cast<unsigned>(root % kCacheLine);
-  }
-  static std::uint64_t TopOf(Word root) {
-    return (std::uint64_t{1} << ShiftOf(root)) - 1;
-  }
-  static std::uint64_t LastOf(std::uint64_t from, unsigned shift) {
-    return from + ((std::uint64_t{1} << shift) - 1);
-  }
-
-  // P1, release: pairs with P2. What is reused or narrowed next was let go.
-  void CountShape() {
-    shape_.store(shape_.load(std::memory_order_relaxed) + 1,
-                 std::memory_order_release);
-    AtomFence<Atom>(std::memory_order_release);  // P1, for the stores behind it
-  }
-
-  // --- Tables.
-
-  std::size_t table_bytes() const { return tables_.live() * sizeof(Table); }
-
   template <class Source>
   bool Pays(const Change<Source> &change, std::uint64_t from,
             std::uint64_t to) const {
     const std::size_t with = table_bytes() + sizeof(Table);
     if (with <= kSlack) return true;
-    if (with > kSlack + worth_) return false;
+    if (with > kSlack + Base::worth()) return false;
     std::size_t worth = 0;
     change.source.Touching(from, to, [&](Record &record) {
       const std::uint64_t a = PageOf(record.first()), b = PageOf(record.last());
@@ -257,28 +188,6 @@ class PageFront {
       return worth < sizeof(Table);
     });
     return worth >= sizeof(Table);
-  }
-
-  Table *TakeTable() {
-    if (!tables_.Reserve(1)) return nullptr;
-    return tables_.Take();
-  }
-  // `table` is empty and nothing leads to it.
-  void FreeTable(Table *table) {
-    tables_.Put(table);
-    CountShape();
-  }
-  void FreeBelow(Table *table, unsigned shift) {
-    shift -= kBits;
-    for (Slot &slot : table->slot) {
-      const Word word = slot.Own();
-      slot.Store(internal::kFrontNone);
-      if (internal::IsTable(word)) {
-        FreeBelow(internal::FrontPointer<Table>(word), shift);
-      }
-    }
-    table->used = 0;
-    tables_.Put(table);
   }
 
   // A table for the region of `shift` bits from page `from`, filled by the
@@ -291,13 +200,25 @@ class PageFront {
     Table *const table = TakeTable();
     if (table == nullptr) return nullptr;
     change.source.Touching(from, to, [&](Record &record) {
-      const Change<Source> one{
-          change.source,          internal::FrontWordOf(&record), 0, 0,
-          PageOf(record.first()), PageOf(record.last())};
+      const Change<Source> one{change.source,
+                               internal::FrontWordOf(&record),
+                               0,
+                               0,
+                               PageOf(record.first()),
+                               PageOf(record.last()),
+                               nullptr,
+                               record.dead() ? nullptr : &record};
       SetIn(one, *table, shift, from);
       return true;
     });
     return table;
+  }
+
+  template <class Source>
+  static void Lead(const Change<Source> &change, Table &table, unsigned i,
+                   std::uint64_t from, unsigned shift) {
+    table.Lead(i, change.word);
+    if (change.alive != nullptr) TellOne(table, i, *change.alive, from, shift);
   }
 
   // --- Setting.
@@ -309,14 +230,12 @@ class PageFront {
     const auto [lo, hi] = SlotsOf(change, shift, from);
     for (unsigned i = lo; i <= hi; ++i) {
       const Word word = table.slot[i].Own();
+      const std::uint64_t at = from + (std::uint64_t{i} << shift);
       if (word == internal::kFrontNone) {
         ++table.used;
-        table.slot[i].Store(change.word);
-        continue;
-      }
-      const std::uint64_t at = from + (std::uint64_t{i} << shift);
-      if (change.Passes(word, at, LastOf(at, shift))) {
-        table.slot[i].Store(change.word);
+        Lead(change, table, i, at, shift);
+      } else if (change.Passes(word, at, LastOf(at, shift))) {
+        Lead(change, table, i, at, shift);
       } else if (word != change.word) {
         SetShared(change, table, i, shift, at);
       }
@@ -334,9 +253,9 @@ class PageFront {
     }
     shared_ = true;
     Table *const below = shift == 0 ? nullptr : MakeTable(change, shift, from);
-    table.slot[i].Store(below == nullptr ? internal::kFrontAsk
-                                         : internal::FrontWordOf(below) |
-                                               internal::kFrontTableBit);
+    table.Lead(i, below == nullptr ? internal::kFrontAsk
+                                   : internal::FrontWordOf(below) |
+                                         internal::kFrontTableBit);
   }
 
   // The slots of a table from page `from` that a change touches.
@@ -400,8 +319,9 @@ class PageFront {
     source.Touching(covered, LastOf(0, shift), [&](Record &record) {
       const std::uint64_t first = PageOf(record.first());
       const Change<Source> one{
-          source, internal::FrontWordOf(&record),    0,
-          0,      first > covered ? first : covered, PageOf(record.last())};
+          source,  internal::FrontWordOf(&record),    0,
+          0,       first > covered ? first : covered, PageOf(record.last()),
+          nullptr, record.dead() ? nullptr : &record};
       SetIn(one, top, shift, 0);
       return true;
     });
@@ -419,14 +339,18 @@ class PageFront {
       if (word == internal::kFrontNone) continue;
       if (word == change.old) {
         --table.used;
-        table.slot[i].Store(internal::kFrontNone);
+        table.Lead(i, internal::kFrontNone);
         continue;
       }
       const std::uint64_t at = from + (std::uint64_t{i} << shift);
       if (internal::IsTable(word)) {
         ClearTable(change, table, i, shift, at);
       } else if (word == internal::kFrontAsk) {
-        table.Put(i, WordFor(change, at, LastOf(at, shift)));
+        const Word left = WordFor(change, at, LastOf(at, shift));
+        table.Put(i, left);
+        if (internal::IsRecord(left)) {
+          TellOne(table, i, *internal::FrontPointer<Record>(left), at, shift);
+        }
       }
     }
   }
@@ -487,6 +411,7 @@ class PageFront {
       const Word word = table.slot[i].Own();
       used += word != internal::kFrontNone ? 1 : 0;
       const std::uint64_t at = from + (std::uint64_t{i} << shift);
+      if (table.brief[i].Own() != BriefTruth(word, at, shift)) return false;
       const bool good =
           internal::IsTable(word)
               ? shift > 0 &&
@@ -505,13 +430,7 @@ class PageFront {
     return word == truth;
   }
 
-  Slot root_;
-  Slot above_;
-  Atom<std::uint64_t> shape_{0};
-  // The writer's, and not on the line that every lookup reads.
-  alignas(kCacheLine) bool shared_ = false;  // Set has met another mapping
-  std::size_t worth_ = 0;  // bytes of tables that the mappings are worth
-  NodePool<Table, Memory> tables_;
+  bool shared_ = false;  // Set has met another mapping
 };
 
 }  // namespace dmamap::inline v0

@@ -135,12 +135,18 @@ TEST(PageFront, BrokenSlotsAreFound) {
   auto *const root = PageFrontTestPeer::Root(front);
   ASSERT_NE(root, nullptr);
   for (unsigned i = 0; i < 30; ++i) {
-    const auto good = root->slot[i].Own();
+    const auto good = root->slot[i].Own(), brief = root->brief[i].Own();
     const auto broken = good == internal::kFrontNone ? internal::kFrontAsk
                                                      : internal::kFrontNone;
     root->Put(i, broken);
     EXPECT_FALSE(iotlb.CheckInvariants()) << i;
     root->Put(i, good);
+    EXPECT_EQ(iotlb.CheckInvariants(),
+              brief == internal::BriefWithoutMemory(good))
+        << i;
+    root->brief[i].Store(brief ^ 4);
+    EXPECT_FALSE(iotlb.CheckInvariants()) << i;
+    root->brief[i].Store(brief);
     ASSERT_TRUE(iotlb.CheckInvariants());
   }
   ++root->used;

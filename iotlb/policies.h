@@ -30,7 +30,7 @@ struct IotlbPolicies {
   // it that there is one such call at a time.
   using WriterLock = NullLock;
   // Slots of a tree node: a multiple of 4, at least 8.
-  static constexpr unsigned kKeys = 16;
+  static constexpr unsigned kKeys = 32;
   // The front: the page is 2^kPageShift bytes, a table has 2^kFrontBits slots.
   static constexpr unsigned kPageShift = 12;
   static constexpr unsigned kFrontBits = 9;

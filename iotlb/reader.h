@@ -45,6 +45,7 @@ class alignas(kCacheLine) Reader {
   using Iotlb = BasicIotlb<Policies>;
   using Record = typename Iotlb::Record;
   using Slot = typename Iotlb::Registry::Slot;
+  using Brief = typename Iotlb::Core::Brief;
 
  public:
   Reader() = default;
@@ -58,7 +59,7 @@ class alignas(kCacheLine) Reader {
   // kShutDown when `iotlb` is not ready, kNoMemory.
   Result<void> Init(Iotlb &iotlb) {
     if (iotlb_ != nullptr) return Error::kBusy;
-    Guard guard(iotlb.lock_);
+    Guard guard(iotlb.core_.lock());
     if (!iotlb.ready_) return Error::kShutDown;
     Slot *const slot = iotlb.registry_.Attach();
     if (slot == nullptr) return Error::kNoMemory;
@@ -69,12 +70,32 @@ class alignas(kCacheLine) Reader {
 
   // As Iotlb::Lookup.
   Result<Translation> Lookup(Iova at, Permission wanted) {
-    if (hint_.Covers(at.value()) && Allows(hint_.permission(), wanted) &&
-        hint_record_->meta() == hint_.meta) [[likely]] {
+    if (HintAnswers(at, wanted)) [[likely]] {
       Slot::Count(slot_->hint_hits);
       return hint_.At(at.value());
     }
     return LookupWithoutHint(at, wanted);
+  }
+
+  // As Iotlb::LookupPage, with the hint, which is taken of a mapping in which
+  // the same page was hit twice in a row.
+  Result<PageTranslation> LookupPage(Iova at, Permission wanted) {
+    if (HintAnswers(at, wanted)) {
+      Slot::Count(slot_->hint_hits);
+      return PageTranslationOf(hint_.At(at.value()));
+    }
+    PageTranslation found;
+    const std::uint64_t page = Iotlb::Core::Front::PageOf(at.value());
+    Brief brief = Brief::kAskSlot;
+    if (page != last_page_ && iotlb_ != nullptr) [[likely]] {
+      brief = iotlb_->core_.FindMemory(at.value(), wanted, found);
+      if (brief == Brief::kMemory) [[likely]] {
+        last_page_ = page;
+        Slot::Count(slot_->hits);
+        return found;
+      }
+    }
+    return LookupPageFurther(at, wanted, brief);
   }
 
   // As Iotlb's. What they find is not counted.
@@ -115,6 +136,10 @@ class alignas(kCacheLine) Reader {
   static constexpr RecordCopy kNoHint{0, 0, 0, 0, 0, ~std::uint64_t{0}};
   static inline const Record nowhere_{};
 
+  [[gnu::always_inline]] bool HintAnswers(Iova at, Permission wanted) const {
+    return hint_.Covers(at.value()) && Allows(hint_.permission(), wanted) &&
+           hint_record_->meta() == hint_.meta;
+  }
   Result<Translation> LookupWithoutHint(Iova at, Permission wanted) {
     if (iotlb_ == nullptr) [[unlikely]]
       return Error::kShutDown;
@@ -137,6 +162,32 @@ class alignas(kCacheLine) Reader {
     const Record *record = nullptr;
     const internal::Verdict verdict =
         iotlb_->core_.FindFurther(at.value(), wanted, copy, record);
+    return Answer(verdict, copy, record, at, wanted);
+  }
+  [[gnu::noinline]] Result<PageTranslation> LookupPageFurther(Iova at,
+                                                              Permission wanted,
+                                                              Brief brief) {
+    // Looks the same page up once more: by the record, which gives a hint.
+    if (iotlb_ != nullptr &&
+        Iotlb::Core::Front::PageOf(at.value()) == last_page_) {
+      last_record_ = iotlb_->core_.RecordAt(at.value());
+    }
+    const Result<Translation> further = brief == Brief::kAskTree
+                                            ? LookupByTree(at, wanted)
+                                            : LookupWithoutHint(at, wanted);
+    if (!further.ok()) return further.error();
+    return PageTranslationOf(*further);
+  }
+  Result<Translation> LookupByTree(Iova at, Permission wanted) {
+    RecordCopy copy;
+    const Record *record = nullptr;
+    const internal::Verdict verdict =
+        iotlb_->core_.FindByTree(at.value(), wanted, copy, record);
+    return Answer(verdict, copy, record, at, wanted);
+  }
+  // Counts it.
+  Result<Translation> Answer(internal::Verdict verdict, const RecordCopy &copy,
+                             const Record *record, Iova at, Permission wanted) {
     if (verdict == internal::Verdict::kHit) {
       Slot::Count(slot_->hits);
       if (record == last_record_) TakeHint(copy, record);
@@ -156,6 +207,7 @@ class alignas(kCacheLine) Reader {
   RecordCopy hint_ = kNoHint;
   const Record *hint_record_ = &nowhere_;
   const Record *last_record_ = nullptr;  // of the last hit without the hint
+  std::uint64_t last_page_ = ~std::uint64_t{0};  // that LookupPage found
   Slot *slot_ = nullptr;
   Iotlb *iotlb_ = nullptr;
 };

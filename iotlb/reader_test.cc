@@ -71,6 +71,60 @@ TEST_F(ReaderTest, HintAnswersTheSameMappingAgain) {
   EXPECT_EQ(stats.faults, 1u);
 }
 
+// A page table's answer: no farther than the page, as long as it needs no
+// record; the hint, which another look at the same page takes, goes farther.
+TEST_F(ReaderTest, PageLookupKnowsWhatAPageTableKnows) {
+  Add(Entry(0x1000, 0x3fff, 7, kRead));
+  Add({RangeOf(0x8000, 0x9fff), PhysAddr(0x70010), kReadWrite, 8});
+  Add(Entry(0xb100, 0xb1ff, 9));
+  EXPECT_EQ(*reader_.LookupPage(Iova(0x1010), kRead),
+            (PageTranslation{PhysAddr(0x2010), 0xfef, kRead}));
+  EXPECT_EQ(*reader_.LookupPage(Iova(0x2010), kRead),
+            (PageTranslation{PhysAddr(0x3010), 0xfef, kRead}));
+  EXPECT_EQ(*reader_.LookupPage(Iova(0x2011), kRead),
+            (PageTranslation{PhysAddr(0x3011), 0x1fee, kRead}));
+  EXPECT_EQ(*reader_.LookupPage(Iova(0x3000), kRead),
+            (PageTranslation{PhysAddr(0x4000), 0xfff, kRead}));
+  EXPECT_EQ(reader_.stats().hits, 4u);
+  EXPECT_EQ(reader_.stats().hint_hits, 1u);
+  // Memory that begins inside of a page, and a part of a page.
+  EXPECT_EQ(*reader_.LookupPage(Iova(0x8001), kReadWrite),
+            (PageTranslation{PhysAddr(0x70011), 0x1ffe, kReadWrite}));
+  EXPECT_EQ(*reader_.LookupPage(Iova(0xb101), kRead),
+            (PageTranslation{PhysAddr(0x16201), 0xfe, kReadWrite}));
+  EXPECT_EQ(reader_.LookupPage(Iova(0xb100 - 1), kRead).error(),
+            Error::kNotMapped);
+  EXPECT_EQ(reader_.LookupPage(Iova(0x1000), kReadWrite).error(),
+            Error::kPermission);
+  EXPECT_EQ(reader_.stats().misses, 1u);
+  EXPECT_EQ(reader_.stats().faults, 1u);
+}
+
+// What shares a page with another mapping asks the records; and no more when
+// the other has gone.
+TEST_F(ReaderTest, PageLookupBesideOtherMappings) {
+  Add(Entry(0x1000, 0x4fff, 1));
+  Add(Entry(0x9000, 0x9fff, 2));
+  for (int round = 0; round < 3; ++round) {
+    Add(Entry(0x2000, 0x2fff, 3, kRead));
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x2000), kRead)->bytes_minus_one, 0x2fffu);
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x3000), kRead)->bytes_minus_one, 0xfffu);
+    EXPECT_TRUE(iotlb_.RemoveExact(RangeOf(0x2000, 0x2fff), 3).ok());
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x2000), kRead)->bytes_minus_one, 0xfffu);
+    EXPECT_TRUE(iotlb_.RemoveExact(RangeOf(0x9000, 0x9fff), 2).ok());
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x9000), kRead).error(),
+              Error::kNotMapped);
+    // What was removed last is buried there.
+    EXPECT_EQ(*iotlb_.Remove(RangeOf(0x9000, 0x9fff)), 0u);
+    Add(Entry(0x9000, 0x97ff, 4));
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x9000), kRead)->bytes_minus_one, 0x7ffu);
+    EXPECT_EQ(*iotlb_.Remove(RangeOf(0x9000, 0x97ff)), 1u);
+    Add(Entry(0x9000, 0x9fff, 2));
+    EXPECT_EQ(iotlb_.LookupPage(Iova(0x9000), kRead)->bytes_minus_one, 0xfffu);
+    ASSERT_TRUE(iotlb_.CheckInvariants());
+  }
+}
+
 TEST_F(ReaderTest, HintEndsWithTheMapping) {
   Add(Entry(0, 99, 1));
   Warm(5);

@@ -63,7 +63,7 @@ struct alignas(2 * kCacheLine) ReaderSlot {
             faults.load(std::memory_order_relaxed), hinted};
   }
 
-  static void Count(Atom<std::uint64_t> &counter) {
+  [[gnu::always_inline]] static void Count(Atom<std::uint64_t> &counter) {
     // relaxed: one writer, and nobody concludes anything from a count.
     counter.store(counter.load(std::memory_order_relaxed) + 1,
                   std::memory_order_relaxed);

@@ -121,6 +121,7 @@ class alignas(kCacheLine) MappingRecord {
   std::uint64_t address() const { return Relaxed(address_); }
   std::uint64_t token() const { return Relaxed(token_); }
   std::uint64_t id() const { return Relaxed(id_); }
+  Permission permission() const { return Copy().permission(); }
   Range range() const { return Copy().range(); }
   IotlbEntry entry() const { return Copy().entry(); }
   // Whatever the record holds, dead or alive.

@@ -108,6 +108,16 @@ struct alignas(kCacheLine) TreeNode {
     while (i < n && end_at(i) < at) ++i;
     return i;
   }
+  // Asks for what a search reads, before it is known to be a node.
+  [[gnu::always_inline]] void PrefetchForSearch(bool leaf) const {
+    constexpr unsigned kLine = kCacheLine / sizeof(reach[0]);
+    __builtin_prefetch(this);
+    for (unsigned i = kLine - 1; i < kKeys; i += kLine) {
+      __builtin_prefetch(&reach[i]);
+      __builtin_prefetch(&slot[i]);
+      if (leaf) __builtin_prefetch(&first[i]);
+    }
+  }
   // Asks for what a walk that stands at slot `i` will read a few steps on.
   void PrefetchBehind(unsigned i, unsigned n) const {
     constexpr unsigned kAhead = 4;
@@ -151,11 +161,18 @@ struct alignas(kCacheLine) TreeNode {
   static unsigned Below(const Atom<std::uint64_t> (&sorted)[kKeys],
                         std::uint64_t at) {
     unsigned base = 0;
-#pragma GCC unroll 8
-    for (unsigned n = kKeys; n > 1; n -= n / 2) {
-      base += Get(sorted[base + n / 2 - 1]) < at ? n / 2 : 0;
-    }
+    Halve<kKeys>(sorted, at, base);
     return base + (Get(sorted[base]) < at ? 1 : 0);
+  }
+  template <unsigned kLeft>
+  [[gnu::always_inline]] static void Halve(
+      const Atom<std::uint64_t> (&sorted)[kKeys], std::uint64_t at,
+      unsigned &base) {
+    if constexpr (kLeft > 1) {
+      constexpr unsigned kHalf = kLeft / 2;
+      base += Get(sorted[base + kHalf - 1]) < at ? kHalf : 0;
+      Halve<kLeft - kHalf>(sorted, at, base);
+    }
   }
 };
 

@@ -41,6 +41,7 @@ class TreePath {
   unsigned height() const { return height_; }
 
   Node *leaf() const { return steps_[0].node; }
+  std::uint64_t leaf_version() const { return steps_[0].version; }
   bool LeafIsStill() const { return leaf()->IsStill(steps_[0].version); }
   bool IsStill() const {
     for (unsigned level = 0; level < height_; ++level) {
@@ -167,6 +168,7 @@ class TreePath {
   bool EnterChild(unsigned level) {
     const Step &step = steps_[level];
     Node *const child = step.node->child_at(step.index);
+    child->PrefetchForSearch(level == 1);
     if (!step.node->IsStill(step.version)) return false;  // is it a node?
     const std::uint64_t version = child->Version();
     // With this version it is the child: the slot leads to it, and the node

@@ -53,41 +53,22 @@ class TreeWalk {
   // Calls `bool visit(const RecordCopy&)` for each next entry whose mapping is
   // alive, until it returns false. As Next in a loop, but faster.
   template <class Visit>
-  void ForEach(Visit &&visit) {
-    while (TakeNextLeaf()) {
-      std::uint64_t key = key_, id = id_;
-      bool visited = visited_;
-      unsigned i = at_;
-      for (; i < count_; ++i) {
-        RecordCopy copy;
-        const bool alive = records_[i]->Read(copy);
-        if (!path_.LeafIsStill()) {
-          state_ = State::kLost;
-          break;
-        }
-        // Visited before the walk lost its place.
-        if (visited && keys_[i] == key && copy.id <= id) continue;
-        visited = true;
-        key = keys_[i];
-        id = copy.id;
-        if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
-          state_ = State::kDone;
-          break;
-        }
-      }
-      key_ = key;
-      id_ = id;
-      visited_ = visited;
-      at_ = count_;
+  [[gnu::always_inline]] void ForEach(Visit &&visit) {
+    while (FindNextLeaf()) {
+      if (!VisitLeaf(visit)) state_ = State::kDone;
     }
   }
   // The writer's: the next entry, also one that is not alive yet, but no buried
   // one; nullptr at the end.
   Record *NextRecord() {
-    RecordCopy copy;
-    Record *record = Step(copy);
-    while (record != nullptr && record->buried()) record = Step(copy);
+    Record *record = NextInTree();
+    while (record != nullptr && record->buried()) record = NextInTree();
     return record;
+  }
+  // The writer's: the next entry, also a buried one; nullptr at the end.
+  Record *NextInTree() {
+    RecordCopy copy;
+    return Step(copy);
   }
   // What the last Next found.
   Record *record() const { return record_; }
@@ -115,6 +96,62 @@ class TreeWalk {
       }
       if (!TakeNextLeaf()) return nullptr;
     }
+  }
+
+  // To the next leaf that has entries in the range. False at the end.
+  bool FindNextLeaf() {
+    if (state_ != State::kDone && (!ended_ || state_ == State::kLost) &&
+        Move()) {
+      return true;
+    }
+    state_ = State::kDone;
+    return false;
+  }
+
+  // Visits the entries of the leaf from the path's slot on, and moves the path
+  // to its end; false when `visit` wants no more.
+  template <class Visit>
+  [[gnu::always_inline]] bool VisitLeaf(Visit &visit) {
+    // Copies, which the compiler need not read again behind each fence.
+    const auto &leaf = *path_.leaf();
+    const std::uint64_t version = path_.leaf_version();
+    const std::uint64_t first = first_, last = last_;
+    const unsigned size = leaf.size();
+    const unsigned n = size < kSlots ? size : kSlots;  // of a node that is gone
+    unsigned i = path_.index(0);
+    path_.index(0) = n - 1;
+    ended_ = false;
+    bool more = true, visited = visited_;
+    std::uint64_t last_key = key_, last_id = id_;
+    for (; i < n; ++i) {
+      const std::uint64_t key = leaf.first_at(i);
+      if (key > last) {
+        ended_ = true;
+        break;
+      }
+      if (key < first && leaf.end_at(i) < first) continue;
+      const auto *const record = static_cast<const Record *>(leaf.slot_at(i));
+      __builtin_prefetch(leaf.slot_at((i + kAhead) % kSlots));
+      if (!leaf.IsStill(version)) break;  // is it a record?
+      RecordCopy copy;
+      const bool alive = record->Read(copy);
+      if (!leaf.IsStill(version)) break;
+      // Visited before the walk lost its place.
+      if (visited && key == last_key && copy.id <= last_id) continue;
+      visited = true;
+      last_key = key;
+      last_id = copy.id;
+      if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
+        more = false;
+        break;
+      }
+    }
+    visited_ = visited;
+    key_ = last_key;
+    id_ = last_id;
+    // What the leaf said of the range counts if it is still there.
+    if (!leaf.IsStill(version)) state_ = State::kLost;
+    return more;
   }
 
   // What remains of this leaf, or else the next one that has entries in the
@@ -200,6 +237,7 @@ class TreeWalk {
   }
 
   static constexpr unsigned kSlots = Tree::kSlots;
+  static constexpr unsigned kAhead = 8;  // records asked for before their turn
 
   const Tree &tree_;
   const std::uint64_t first_, last_;
