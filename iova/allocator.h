@@ -265,6 +265,7 @@ class IovaAllocator {
   bool MakeRoom(Slot& owned, unsigned size_class);
   void EmptySurplus(Slot& owned);
   void Empty(unsigned size_class, MagazineType& magazine);
+  void EmptyLocked(unsigned size_class, MagazineType& magazine);
   Result<void> CheckArguments(Iova first, std::uint64_t pages) const;
   Result<void> ReleaseCached(std::size_t n, std::uint64_t page,
                              std::uint64_t pages);
@@ -298,6 +299,7 @@ class IovaAllocator {
   std::array<std::uint64_t, kClasses + 1> direct_allocations_ = {};
   std::array<std::uint64_t, kClasses + 1> direct_frees_ = {};
   std::array<std::uint64_t, kClasses> dropped_ = {};
+  std::array<std::uint64_t, kClasses> trimmed_ = {};
   std::uint64_t refusals_ = 0;
   std::uint64_t flushes_ = 0;
 };

@@ -45,6 +45,7 @@ auto IovaAllocator<Store, Cpu, Policy>::stats() const -> Stats {
     ClassStats& sum = s.size_class[c];
     sum.from_store = from_store_[c];
     sum.to_store = to_store_[c];
+    sum.depot_trims = trimmed_[c];
     sum.live = sum.allocations + direct_allocations_[c] + dropped[c] -
                sum.frees - direct_frees_[c];
     sum.cached = sum.from_store - sum.to_store - sum.live;

@@ -27,6 +27,7 @@ struct ExactPolicy : AllocatorPolicy {
 };
 struct SmallPolicy : AllocatorPolicy {  // often in the depot
   static constexpr std::size_t kMagazineEntries = 4;
+  static constexpr std::uint32_t kTrimPeriod = 2;
 };
 
 constexpr std::uint64_t kPages = 1u << 14;

@@ -91,15 +91,24 @@ bool IovaAllocator<Store, Cpu, Policy>::MakeRoom(Slot& owned,
   return true;
 }
 
-// The depot's share of each miss: what waits there and nobody takes goes back
-// to the store, a magazine at a time. REQUIRES: the caller owns the slot.
+// The depot's share of a miss: what waits there and nobody takes goes back to
+// the store, a magazine at a time. Never waits: when the store is in use, a
+// later miss will do. The magazine leaves the depot under the store's lock, so
+// that whoever counts what is cached (stats) does so before or behind it.
+// REQUIRES: the caller owns the slot.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned) {
-  const auto [magazine, size_class] =
-      cache_.TakeSurplus(owned, Policy::kTrimPeriod);
-  if (magazine == nullptr) return;
-  Empty(size_class, *magazine);
-  cache_.depot().PutEmpty(magazine);
+  if constexpr (Policy::kTrimPeriod != 0) {
+    const unsigned size_class = Cache::NextTrim(owned, Policy::kTrimPeriod);
+    if (size_class == kClasses || !store_lock_.try_lock()) return;
+    MagazineType* const magazine = cache_.depot().TakeSurplus(size_class);
+    if (magazine != nullptr) {
+      EmptyLocked(size_class, *magazine);
+      ++trimmed_[size_class];
+    }
+    store_lock_.unlock();
+    if (magazine != nullptr) cache_.depot().PutEmpty(magazine);
+  }
 }
 
 // Gives all entries of a magazine back to the store.
@@ -107,6 +116,12 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 void IovaAllocator<Store, Cpu, Policy>::Empty(unsigned size_class,
                                               MagazineType& magazine) {
   const Guard<LockType> guard(store_lock_);
+  EmptyLocked(size_class, magazine);
+}
+// The same under store_lock_.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+void IovaAllocator<Store, Cpu, Policy>::EmptyLocked(unsigned size_class,
+                                                    MagazineType& magazine) {
   while (!magazine.empty()) {
     const auto [first, cell] = magazine.Pop();
     if (!cell->Exchange(Tag::Cached(magazine.number()), Tag::Released())) {

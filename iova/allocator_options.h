@@ -43,8 +43,9 @@ struct AllocatorPolicy {
   static constexpr unsigned kClasses = 6;  // 1, 2, 4 .. 32 pages
   static constexpr std::size_t kMagazineEntries = 127;
   static constexpr FreeCheck kFreeCheck = FreeCheck::kOrdered;
-  // Misses of a slot's magazines between two looks at the depot, which is asked
-  // for one class after the other whether a magazine was of use to nobody.
+  // Misses (loaded magazine empty, or full) of a slot between two looks at the
+  // depot, which is asked for one class after the other whether a magazine was
+  // of use to nobody. 0: never.
   static constexpr std::uint32_t kTrimPeriod = 32;
 };
 

@@ -29,6 +29,7 @@ constexpr std::size_t kSlots = 3;
 // Small magazines, so that a short sequence reaches depot and store.
 struct SmallPolicy : AllocatorPolicy {
   static constexpr std::size_t kMagazineEntries = 4;
+  static constexpr std::uint32_t kTrimPeriod = 2;
 };
 struct ExactPolicy : SmallPolicy {
   static constexpr FreeCheck kFreeCheck = FreeCheck::kExact;

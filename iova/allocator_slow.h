@@ -90,8 +90,8 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
   return WithSlot(slot, [&](std::size_t n) -> Result<std::uint64_t> {
     typename Cache::Slot* owned = cache_.Obtain(n);
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
-    EmptySurplus(*owned);
     Bin& bin = owned->bin[size_class];
+    if (!bin.fill().has_entry()) EmptySurplus(*owned);
     const BinVisit visit(bin);
     // Entries are aligned and so cross no boundary; a lower bound is for the
     // store to keep.

@@ -52,25 +52,87 @@ TEST(Allocator, ChecksItsOptions) {
   EXPECT_EQ(a.Init({}).error(), Error::kBusy);
 }
 
+// A burst of `pages` pages each, given back, and then 600,000 requests for one
+// page, 300 at a time, so that they miss the magazines.
+void BurstAndOthers(StandardAllocator& a, std::uint64_t pages) {
+  std::vector<Iova> burst;
+  for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(pages));
+  for (const Iova first : burst) ASSERT_TRUE(a.Free(first, pages).ok());
+  for (int i = 0; i < 2000; ++i) {
+    std::vector<Iova> some;
+    for (int k = 0; k < 300; ++k) some.push_back(*a.Allocate(1));
+    for (const Iova page : some) ASSERT_TRUE(a.Free(page, 1).ok());
+  }
+}
+
 // After a burst the depot is full of what nobody will ask for. Any traffic that
-// misses its magazines now and then gives it back, without Trim().
+// misses its magazines now and then gives it back, without Trim(), and the
+// magazines are used again.
 TEST(Allocator, TheDepotTrimsItselfAfterABurst) {
   auto a = std::make_unique<StandardAllocator>();
   ASSERT_TRUE(a->Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
-  std::vector<Iova> burst;
-  for (int i = 0; i < 6000; ++i) burst.push_back(*a->Allocate(1));
-  for (const Iova page : burst) ASSERT_TRUE(a->Free(page, 1).ok());
-  ASSERT_GE(a->stats().size_class[0].cached, 32u * 127);
-  // 2 pages are another class; 300 at a time miss the magazines.
-  for (int i = 0; i < 4000; ++i) {
-    std::vector<Iova> some;
-    for (int k = 0; k < 300; ++k) some.push_back(*a->Allocate(2));
-    for (const Iova pages : some) ASSERT_TRUE(a->Free(pages, 2).ok());
+  std::uint64_t bytes = 0;
+  for (int round = 0; round < 4; ++round) {
+    for (const unsigned size_class : {5u, 2u, 1u}) {
+      BurstAndOthers(*a, std::uint64_t{1} << size_class);
+      const auto stats = a->stats();
+      // The slot's own two magazines stay.
+      EXPECT_LE(stats.size_class[size_class].cached, 2u * 127) << size_class;
+      EXPECT_GE(stats.size_class[size_class].depot_trims, 30u) << size_class;
+      EXPECT_LE(stats.size_class[0].cached, 5u * 127);
+    }
+    const std::uint64_t now = a->stats().cache_bytes;
+    if (round == 1) bytes = now;
+    if (round > 1) {
+      EXPECT_EQ(now, bytes) << "a magazine is lost";
+    }
   }
-  // The slot's own two magazines stay.
-  EXPECT_LE(a->stats().size_class[0].cached, 2u * 127);
-  EXPECT_LE(a->stats().size_class[1].cached, 5u * 127);
   EXPECT_TRUE(a->CheckInvariants());
+  a->Trim();
+  EXPECT_EQ(a->stats().cached, 0u);
+  EXPECT_EQ(a->stats().free_pages, (1ull << 36) - 1);
+}
+
+// "32 bits first, then above" with a full low part asks the caches for what
+// they do not have in each call: that is no miss, and trims nothing.
+TEST(Allocator, RequestsThatNoCacheServesTrimNothing) {
+  auto a = std::make_unique<StandardAllocator>();
+  ASSERT_TRUE(a->Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  std::vector<Iova> low;
+  while (true) {
+    const auto r = a->Allocate(1 << 14, {.limit = Iova(0xffffffff)});
+    if (!r.ok()) break;
+    low.push_back(*r);
+  }
+  while (a->Allocate(1, {.limit = Iova(0xffffffff)}).ok()) {
+  }
+  const auto turn = [&] {
+    std::vector<Iova> some;
+    for (int k = 0; k < 1000; ++k) {
+      some.push_back(*a->Allocate(1, {.preferred_limit = Iova(0xffffffff)}));
+    }
+    for (const Iova page : some) ASSERT_TRUE(a->Free(page, 1).ok());
+  };
+  for (int i = 0; i < 5; ++i) turn();
+  const auto before = a->stats();
+  for (int i = 0; i < 50; ++i) turn();
+  EXPECT_LT(
+      a->stats().size_class[0].from_store - before.size_class[0].from_store,
+      50u * 100)
+      << "of 50,000 allocations";
+}
+
+struct NoTrimPolicy : AllocatorPolicy {
+  static constexpr std::uint32_t kTrimPeriod = 0;
+};
+TEST(Allocator, TheTrimCanBeTurnedOff) {
+  IovaAllocator<BuddyStore, ThreadSlots, NoTrimPolicy> a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  std::vector<Iova> burst;
+  for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(1));
+  for (const Iova page : burst) ASSERT_TRUE(a.Free(page, 1).ok());
+  EXPECT_GE(a.stats().cached, 32u * 127);
+  EXPECT_EQ(a.stats().size_class[0].depot_trims, 0u);
 }
 
 TEST(Allocator, KeepsLimitAndAlignment) {

@@ -35,6 +35,7 @@
 #include <new>
 #include <utility>
 
+#include "dma/counter.h"
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
@@ -43,21 +44,6 @@
 #include "iova/magazine.h"
 
 namespace dmamap::inline v0 {
-
-// A counter with one writer at a time and any number of readers.
-template <template <class> class Atom = std::atomic>
-class Counter {
- public:
-  void Add(std::uint64_t n = 1) {
-    // relaxed, and not a read-modify-write: one writer, a statistic.
-    value_.store(value_.load(std::memory_order_relaxed) + n,
-                 std::memory_order_relaxed);
-  }
-  std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  Atom<std::uint64_t> value_{0};
-};
 
 template <class Tags, unsigned kClasses, std::size_t kEntries = 127,
           template <class> class Atom = std::atomic>
@@ -240,16 +226,12 @@ class CpuCache {
     return true;
   }
 
-  // To be called at each miss of a slot. Each `period`-th call looks at one
-  // class of the depot, each class in turn: a magazine that nobody had a use
-  // for since the last look, which the caller empties and gives back, and its
-  // class; else null. REQUIRES: the caller owns the slot; period > 0.
-  std::pair<MagazineType*, unsigned> TakeSurplus(Slot& slot,
-                                                 std::uint32_t period) {
+  // To be called at each miss of a slot: each `period`-th call names a class of
+  // the depot, each class in turn, the others none (kClasses). REQUIRES: the
+  // caller owns the slot; period > 0.
+  static unsigned NextTrim(Slot& slot, std::uint32_t period) {
     const std::uint32_t misses = ++slot.misses;
-    if (misses % period != 0) return {nullptr, 0};
-    const unsigned size_class = misses / period % kClasses;
-    return {depot_.TakeSurplus(size_class), size_class};
+    return misses % period == 0 ? misses / period % kClasses : kClasses;
   }
 
   // Makes `loaded` a magazine that is not full. See Room.

@@ -222,9 +222,9 @@ TEST(DepotSched, EachOrderIsNeededOrKnownNotToBe) {
       "Take: compare_exchange_weak acquire -> relaxed",
   };
   for (const std::string& order : sched::UnneededOrders(
-           kOptions,
-           std::vector<sched::Body>{TakeAgainstReuse(), BothExchange(),
-                                    BothPut(), BothMake()})) {
+           kOptions, std::vector<sched::Body>{
+                         TakeAgainstReuse(), BothExchange(), BothPut(),
+                         BothMake(), SurplusAgainstUse()})) {
     const std::string what = order.substr(order.find(' ') + 1);
     EXPECT_TRUE(known.contains(what)) << order;
   }
@@ -236,6 +236,10 @@ TEST(DepotSched, AWeakerListIsFound) {
     const sched::Report report = sched::Explore(
         {.name = "weak", .weaken = {.function = function}}, TakeAgainstReuse());
     EXPECT_FALSE(report.ok) << function;
+    const sched::Report surplus =
+        sched::Explore({.name = "weak", .weaken = {.function = function}},
+                       SurplusAgainstUse());
+    EXPECT_FALSE(surplus.ok) << function;
   }
 }
 

@@ -33,6 +33,7 @@ constexpr std::uint64_t kPages = 512;
 
 struct SmallPolicy : AllocatorPolicy {
   static constexpr std::size_t kMagazineEntries = 4;
+  static constexpr std::uint32_t kTrimPeriod = 2;
 };
 using Allocator = IovaAllocator<BuddyStore, FakeCpu, SmallPolicy>;
 

@@ -24,6 +24,7 @@ struct ClassStats {
   std::uint64_t free_misses = 0;   // frees it had no room for
   std::uint64_t depot_takes = 0;   // full magazines taken from the depot
   std::uint64_t depot_puts = 0;    // and given to it
+  std::uint64_t depot_trims = 0;   // and emptied, as nobody took them
   std::uint64_t from_store = 0;    // ranges that came from the store
   std::uint64_t to_store = 0;      // and went back to it
   std::uint64_t live = 0;          // ranges handed out now
