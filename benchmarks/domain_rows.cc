@@ -23,7 +23,10 @@ constexpr absl::string_view kFloor = "floor-memcpy";
 // One line for each composition of policies.
 std::vector<peers::Implementation> Contestants() {
   std::vector<peers::Implementation> all = {
-      {"dmamap", MakeDomainSession<DmamapDomainSubject<>>},
+      {"dmamap", MakeDomainSession<DmamapDomainSubject<MeasuredPolicies>>},
+      {"dmamap-unchecked",
+       MakeDomainSession<DmamapDomainSubject<UncheckedPolicies>>},
+      {"dmamap-portable", MakeDomainSession<DmamapDomainSubject<>>},
   };
   const std::vector<peers::Implementation> others = peers::DomainPeers();
   all.insert(all.end(), others.begin(), others.end());
@@ -126,6 +129,8 @@ void AddDomainWorkloadRows(Report& report, const SessionRowOptions& options) {
     }
   }
   for (const char* size : kMapSizes) AddMapBounds(report, size);
+  report.Must(AtMostTimes(Name("map_unmap_1500B"),
+                          Name("map_unmap_1500B", "dmamap-unchecked"), 1.1));
   AddCopyBounds(report);
 }
 

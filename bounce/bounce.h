@@ -13,21 +13,27 @@
 //
 //   slots   |................|................|      one BounceBuffer
 //   body        |=====================|
-//           pad                        pad           zero for the device
+//           pad                        pad           nobody's bytes
 //
-// A page is allocated when a device first touches it (zeroed, then filled by
-// the embedder from each mapping on it, then published) and is kept for later
-// mappings. So Fill, which a new mapping calls, overwrites every byte of its
-// slots on the pages that are there (guarantees 1, 3); what is on no page yet
-// is filled when the page comes. Drain copies back the body alone.
+// A page is made when a device first touches it (Touch: zeroed, filled from
+// each mapping on it, then published) and is kept for later mappings. So Show,
+// which a new mapping calls, overwrites what was copied to its slots before, on
+// the pages that are there (guarantees 1, 3); what is on no page yet is filled
+// when the page comes. What a device itself wrote beside its mappings is not
+// secret from it, and may stay until the page goes.
 //
-// With one slot a page, a page is never shared: whatever the device can see
-// beside a buffer is zero. With larger pages, mappings of the same table share.
+// With one slot a page, a page is never shared: a device sees one buffer there.
+// With larger pages, mappings of the same table share.
 //
-// Thread-safe as far as each slot is used by one owner at a time; Claim and
-// Reclaim may race (page_table.h). Copies block only in the MemoryAccess.
+//   Prepare, Show, Admit                          a mapping is made
+//   Retract or SettleAll, CopyOut, ..., Vacate    and ends
+//
+// Thread-safe; each mapping is made by one thread and ended by one, which the
+// slot's word decides (slot.h). page_table.h says what may race, and how it is
+// kept right. Copies block only in the MemoryAccess.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -37,20 +43,17 @@
 #include "bounce/memory_access.h"
 #include "bounce/page_source.h"
 #include "bounce/page_table.h"
+#include "bounce/slot.h"
 #include "dma/address.h"
 #include "dma/assert.h"
+#include "dma/asymmetric_fence.h"
+#include "dma/atom.h"
 #include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
 
 namespace dmamap::inline v0 {
-
-// What the body of a fresh mapping holds before the device writes to it.
-enum class BounceFill : std::uint8_t {
-  kOriginal,  // the bytes of the buffer
-  kZero,      // zeros: the caller opted out, and still nobody's bytes are shown
-};
 
 // The rule for Map (guarantee 2): the original is copied in, for kFromDevice
 // too, unless the caller said that it syncs by hand or that the device
@@ -68,58 +71,181 @@ constexpr bool DrainsFor(Direction direction, MapAttributes attributes) {
   return DeviceWrites(direction) && !Has(attributes, MapAttributes::kSkipSync);
 }
 
-// One mapping, as its bounce pages see it.
-struct BounceBuffer {
-  Range slots;      // whole slots
-  Range body;       // inside `slots`
-  PhysAddr buffer;  // where body.first() comes from
-  BounceFill fill = BounceFill::kOriginal;
-};
-
 struct BounceOptions {
   std::uint64_t size = 0;  // bytes from I/O address 0; whole pages, not 0
   PageSize page = PageSize();
   PageSize slot = PageSize();  // at most a page
+  // Tags count up from here, each slot's apart, and are never 0.
+  std::uint32_t first_tag = 1;
 };
 
 template <PageSource Source, MemoryAccess Memory,
-          template <class> class Atom = std::atomic>
+          template <class> class Atom = std::atomic,
+          AsymmetricFence Fence = SymmetricFence<Atom>>
 class Bounce {
  public:
+  using Table = BouncePageTable<Source, Atom>;
+  using Slot = typename Table::Slot;
+
+  // A mapping as it was found.
+  struct Shown {
+    Slot* slot = nullptr;  // the first
+    SlotWord word;
+    BounceBuffer b;
+  };
+
   Bounce(Source& source, Memory& memory) : table_(source), memory_(memory) {}
 
-  // kInvalidArgument for a size that is 0 or not whole pages, or a slot larger
-  // than a page or smaller than 2 bytes. kBusy the second time.
+  // kInvalidArgument for a size that is 0 or not whole pages, or what
+  // BouncePageTable::Init refuses. kBusy the second time.
   Result<void> Init(const BounceOptions& options) {
-    if (options.size == 0 || !options.page.IsAligned(options.size) ||
-        options.slot.shift() > options.page.shift() ||
-        options.slot.shift() == 0) {
+    if (options.size == 0 || !options.page.IsAligned(options.size)) {
       return Error::kInvalidArgument;
     }
-    const auto r =
-        table_.Init(options.page, options.size >> options.page.shift());
-    if (r.ok()) slot_ = options.slot;
-    return r;
+    Fence::Prepare();
+    first_tag_ = options.first_tag == 0 ? 1 : options.first_tag;
+    return table_.Init(options.page, options.slot,
+                       options.size >> options.page.shift());
   }
 
   PageSize page() const { return table_.page(); }
-  bool shares_pages() const { return slot_ != page(); }
+  PageSize slot() const { return table_.slot(); }
+  bool shares_pages() const { return slot() != page(); }
 
-  // Keeps the pages of `slots` from being reclaimed, there or not yet there.
-  // kNoMemory, kOutOfRange; then nothing is claimed.
-  Result<void> Claim(Range slots) {
-    const std::uint64_t first = page().Number(slots.first());
-    const std::uint64_t last = page().Number(slots.last());
-    if (const auto r = table_.Prepare(first, last); !r.ok()) return r;
-    for (std::uint64_t i = first; i <= last; ++i) table_.Claim(i);
-    return Ok();
+  // --- A mapping from its making to its end ---
+
+  // Memory for the records of `slots`; the first one's. kNoMemory, kOutOfRange.
+  Result<Slot*> Prepare(Range slots) {
+    return table_.Prepare(NumberOf(slots.first()), NumberOf(slots.last()));
   }
-  // REQUIRES: Claim(slots) succeeded.
-  void Release(Range slots) {
-    const std::uint64_t last = page().Number(slots.last());
-    for (std::uint64_t i = page().Number(slots.first()); i <= last; ++i) {
-      table_.Release(i);
+
+  // Records `b` in `first` and fills the pages that are there: from now on
+  // faults show it (kFilling). kUnsupported when memory cannot be reached: then
+  // Retract. REQUIRES: Prepare(b.slots) returned `first`; the slots are the
+  // caller's. Adds the bytes copied to `*bytes` (so do all calls that take it).
+  Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes) {
+    const SlotWord before = AwaitFree(first);
+    const std::uint64_t number = NumberOf(b.slots.first());
+    const std::uint64_t last = NumberOf(b.slots.last());
+    if (number != last) OwnSlots(number, last);
+    Record(first, before, b.body.size(), b.buffer,
+           SlotShape(b.body.first() - b.slots.first(), b));
+    return Fill(b, bytes);
+  }
+  // The same for a mapping of one slot on a page of its own: `size` bytes,
+  // shape.head() behind the slot's first.
+  Result<void> ShowSlot(Slot& slot, std::uint64_t size, PhysAddr buffer,
+                        SlotShape shape, std::uint64_t* bytes) {
+    Record(slot, AwaitFree(slot), size, buffer, shape);
+    std::byte* const page_data = table_.SettleAt(slot);
+    if (page_data == nullptr) return Ok();
+    const auto begin = static_cast<std::uint32_t>(shape.head());
+    Tidy(slot, page_data, begin, begin + static_cast<std::uint32_t>(size));
+    if (shape.fill() == BounceFill::kZero) {
+      std::memset(page_data + begin, 0, static_cast<std::size_t>(size));
+      return Ok();
     }
+    *bytes += size;
+    return CopyFromMemory(memory_, buffer, page_data + begin,
+                          static_cast<std::size_t>(size));
+  }
+  // Lets the device use what was shown; its tag. REQUIRES: Show succeeded.
+  std::uint32_t Admit(Slot& first) {
+    // relaxed: this thread wrote it.
+    const SlotWord now(first.word.load(std::memory_order_relaxed));
+    // W1, release: pairs with W2.
+    first.word.store(now.To(SlotState::kLive).bits(),
+                     std::memory_order_release);
+    return now.tag();
+  }
+
+  // Takes back what was shown and not admitted, up to kEnding.
+  void Retract(Slot& first, Range slots) {
+    const SlotWord now(first.word.load(std::memory_order_relaxed));
+    // seq_cst: before the pages are looked at.
+    first.word.exchange(now.To(SlotState::kEnding).bits(),
+                        std::memory_order_seq_cst);
+    SettleAll(slots);
+    Scrub(slots);
+  }
+  // Waits until no fault reads the mapping of `slots` any more. REQUIRES: its
+  // word is kEnding, by a sequentially consistent read-modify-write.
+  void SettleAll(Range slots) const {
+    table_.EachPage(page().Number(slots.first()), page().Number(slots.last()),
+                    [this](std::uint64_t, const Slot& first) {
+                      (void)table_.SettleAt(first);
+                    });
+  }
+  // The same for a mapping of one slot on a page of its own; the page's memory,
+  // or nullptr.
+  std::byte* SettleSlot(const Slot& slot) const {
+    return table_.SettleAt(slot);
+  }
+  // The last step, after which the slot is another's, or nobody's for ever.
+  void Vacate(Slot& first, SlotState to) {
+    const SlotWord now(first.word.load(std::memory_order_relaxed));
+    // W1, release: pairs with W2 in AwaitFree and in whoever looks for what is
+    // still taken.
+    first.word.store(now.To(to).bits(), std::memory_order_release);
+  }
+
+  // --- Looking ---
+
+  Slot* SlotAt(Iova at) const { return table_.FindSlot(NumberOf(at)); }
+
+  // The mapping whose slots hold `at`, in any state but kFree; kNotMapped.
+  Result<Shown> Look(Iova at) const { return LookAt(NumberOf(at)); }
+
+  // The fields of a slot that said `word`. False when it says something else by
+  // now: then they are worth nothing.
+  bool Read(Iova slot_first, Slot& slot, SlotWord word, Shown& found) const {
+    // relaxed: see the fence.
+    const SlotShape shape(slot.shape.load(std::memory_order_relaxed));
+    const Iova begin = slot_first + shape.head();
+    const std::uint64_t size = slot.size.load(std::memory_order_relaxed);
+    const PhysAddr buffer(slot.buffer.load(std::memory_order_relaxed));
+    // acquire: pairs with W1 in Show: who read a later mapping's field reads
+    // its word below.
+    AtomFence<Atom>(std::memory_order_acquire);
+    const SlotWord now(slot.word.load(std::memory_order_relaxed));
+    if (!now.SameAs(word) || size == 0) return false;
+    const Result<Range> body = Range::FromSize(begin, size);
+    if (!body.ok()) return false;
+    found.slot = &slot;
+    found.word = word;
+    found.b = {body->RoundOutToPages(this->slot()),
+               *body,
+               buffer,
+               shape.fill(),
+               shape.direction(),
+               shape.overwritten()};
+    return true;
+  }
+
+  // f(const Shown&) for each mapping that is shown on the page of `at`.
+  template <class F>
+  void ForEachShown(Iova at, F&& f) const {
+    const Range range = PageRange(at);
+    const std::uint64_t last = NumberOf(range.last());
+    for (std::uint64_t n = NumberOf(range.first()); n <= last; ++n) {
+      const Result<Shown> found = LookAt(n);
+      // One that has given its address back may have a new one begin in its
+      // slots: only what is shown owns them.
+      if (!found.ok() || !found->word.is_shown()) continue;
+      f(*found);
+      n = NumberOf(found->b.slots.last());
+    }
+  }
+  // f(const Shown&) for each mapping of any state but kFree, in order.
+  template <class F>
+  void ForEachMapping(F&& f) const {
+    table_.ForEachSlot(0, ~std::uint64_t{0}, [&](std::uint64_t n, Slot& slot) {
+      // W2, acquire: pairs with W1.
+      const SlotWord word(slot.word.load(std::memory_order_acquire));
+      if (word.is_free()) return;
+      const Result<Shown> found = LookAt(n);
+      if (found.ok() && found->slot == &slot) f(*found);
+    });
   }
 
   // The page that holds `at`, or nullptr; its range of I/O addresses.
@@ -128,140 +254,376 @@ class Bounce {
     return Range::Byte(at).RoundOutToPages(page());
   }
 
-  // Overwrites each byte of the slots on every page that is there.
-  // kUnsupported when memory cannot be reached: call Scrub before letting go.
-  // Adds the bytes copied to `*bytes` (so do all the calls that take it).
-  Result<void> Fill(const BounceBuffer& b, std::uint64_t* bytes) {
-    return ForEachPage(b.slots, [&](Range part, std::byte* page_data) {
-      return FillPart(page_data, part, b, bytes);
+  // --- Pages ---
+
+  // The page of `at`, made and filled from what is shown on it if need be;
+  // *made says whether. `allowed()` -> Result<void> is asked first, and again
+  // when the page is made. Fails as it does, as the source does, or with
+  // kUnsupported when a buffer cannot be reached.
+  template <class Allowed>
+  Result<std::byte*> Touch(Iova at, Allowed&& allowed, bool* made,
+                           std::uint64_t* bytes) {
+    const std::uint64_t index = page().Number(at);
+    if (const Result<void> r = allowed(); !r.ok()) return r.error();
+    if (std::byte* const page_data = table_.Find(index)) return page_data;
+    // Memory is taken before the page is, and so the question is asked again.
+    Result<std::byte*> fresh = table_.NewPage();
+    if (!fresh.ok() && ReclaimIdle() != 0) fresh = table_.NewPage();
+    if (!fresh.ok()) return fresh;
+    std::byte* const there = table_.Lock(index);
+    Fence::Heavy();  // the page before the words
+    Result<void> r = allowed();
+    if (r.ok() && there == nullptr) r = FillNew(at, *fresh, bytes);
+    *made = r.ok() && there == nullptr;
+    table_.Unlock(index, *made ? *fresh : there);
+    if (!*made) table_.Discard(*fresh);
+    if (!r.ok()) return r.error();
+    return *made ? *fresh : there;
+  }
+
+  // Gives the pages of `pages` back; how many. kBusy, and nothing is given
+  // back, while one of them has a mapping (one that comes meanwhile keeps its
+  // own page and is kBusy too); kOutOfRange beyond the table; kInvalidArgument
+  // unless whole pages.
+  Result<std::uint64_t> Reclaim(Range pages) {
+    if (!pages.IsPageAligned(page())) return Error::kInvalidArgument;
+    const std::uint64_t first = page().Number(pages.first());
+    const std::uint64_t last = page().Number(pages.last());
+    if (last >= table_.count()) return Error::kOutOfRange;
+    for (Sweep sweep = {.only_look = true};; sweep = {}) {
+      SweepIdle(first, last, sweep);
+      if (sweep.busy != 0) return Error::kBusy;
+      if (!sweep.only_look) return sweep.freed;
+    }
+  }
+  // Gives back every page that has no mapping; how many.
+  std::uint64_t ReclaimIdle() {
+    Sweep sweep;
+    SweepIdle(0, table_.count() - 1, sweep);
+    return sweep.freed;
+  }
+
+  // f(range of the page, its memory) for each page that is there.
+  template <class F>
+  void ForEachPage(F&& f) const {
+    table_.ForEachPage([&](std::uint64_t index, std::byte* data) {
+      f(PageRange(Iova(index << page().shift())), data);
     });
   }
 
-  // The same for one page, which need not be published: the bytes of `b` that
-  // lie on the page of `page_range`, whose memory is `page_data`.
-  Result<void> FillPage(std::byte* page_data, Range page_range,
-                        const BounceBuffer& b, std::uint64_t* bytes) {
-    const Result<Range> part = b.slots.Intersect(page_range);
-    if (!part.ok()) return Ok();
-    return FillPart(page_data, *part, b, bytes);
+  // --- Contents ---
+
+  // Zeros what was copied to `slots` on the pages that are there. REQUIRES:
+  // their mapping has ended.
+  void Scrub(Range slots) {
+    table_.EachSlot(NumberOf(slots.first()), NumberOf(slots.last()),
+                    [this](std::uint64_t n, Slot& slot) {
+                      std::byte* const data = PageAt(IovaOf(n));
+                      if (data != nullptr)
+                        Tidy(slot, At(data, IovaOf(n)), 0, 0);
+                    });
   }
 
-  // Zeros every byte of `slots` on the pages that are there.
-  void Scrub(Range slots) {
-    (void)ForEachPage(slots, [&](Range part, std::byte* page_data) {
-      Zero(page_data, part);
-      return Ok();
-    }).ok();
+  // CopyOut for bytes of one page, whose memory is `page_data`.
+  Result<void> CopyPartOut(const std::byte* page_data, Iova at, PhysAddr buffer,
+                           std::uint64_t size) {
+    return CopyToMemory(memory_, buffer, page_data + page().Offset(at.value()),
+                        static_cast<std::size_t>(size));
   }
 
   // Copies buffer to pages (CopyIn) or pages to buffer (CopyOut) for `part`,
   // whose first byte is at `buffer`; skips pages that are not there, since no
-  // device ever saw them.
+  // device ever saw them, and CopyOut those that show nothing of the mapping.
+  // CopyIn waits for a page that is being made, and
+  // REQUIRES that the caller's pin comes before it in the order.
   Result<void> CopyIn(Range part, PhysAddr buffer, std::uint64_t* bytes) {
-    return ForEachPage(part, [&](Range piece, std::byte* page_data) {
+    SettleAll(part);
+    return ForEachRun(part, FindPage, [&](Range piece, std::byte* data) {
       *bytes += piece.size();
       return CopyFromMemory(memory_, buffer + (piece.first() - part.first()),
-                            At(page_data, piece.first()), Size(piece));
+                            data, Size(piece));
     });
   }
   Result<void> CopyOut(Range part, PhysAddr buffer, std::uint64_t* bytes) {
-    return ForEachPage(part, [&](Range piece, std::byte* page_data) {
+    const std::uint64_t begin = NumberOf(part.first());
+    const auto filled = [&](std::uint64_t index, const Slot& first) {
+      std::byte* const data = Table::FindAt(first);
+      if (data == nullptr) return data;
+      const std::uint64_t n = NumberOf(Iova(index << page().shift()));
+      const Slot& own =
+          shares_pages() ? *table_.FindSlot(std::max(begin, n)) : first;
+      return WasFilled(own) ? data : nullptr;
+    };
+    return ForEachRun(part, filled, [&](Range piece, std::byte* data) {
       *bytes += piece.size();
       return CopyToMemory(memory_, buffer + (piece.first() - part.first()),
-                          At(page_data, piece.first()), Size(piece));
+                          data, Size(piece));
     });
   }
+  // Whether the page of a mapping's slot, which is there, was filled from the
+  // mapping: not if it was made as the mapping ended. REQUIRES: the slot is the
+  // mapping's, and its page was looked up before.
+  static bool WasFilled(const Slot& slot) { return slot.dirty_end != 0; }
 
-  // A page for `at` in three steps, so that it is complete before it is seen:
-  // NewPage (zeroed), FillPage for each mapping on it, Publish. Publish returns
-  // the page that is there now; when that is another, Discard yours. REQUIRES
-  // for Publish: the page is claimed.
-  Result<std::byte*> NewPage() { return table_.NewPage(); }
-  void Discard(std::byte* page_data) { table_.Discard(page_data); }
-  std::byte* Publish(Iova at, std::byte* page_data) {
-    return table_.Publish(page().Number(at), page_data);
-  }
-
-  // Gives the pages of `pages` back. kBusy while one of them is claimed;
-  // kOutOfRange beyond the table; kInvalidArgument unless whole pages.
-  Result<std::uint64_t> Reclaim(Range pages) {
-    if (!pages.IsPageAligned(page())) return Error::kInvalidArgument;
-    return table_.Reclaim(page().Number(pages.first()),
-                          page().Number(pages.last()));
-  }
-  // Gives back every page that is not claimed; how many.
-  std::uint64_t ReclaimIdle() { return table_.ReclaimIdle(); }
-
-  // f(range of the page, memory or nullptr, claims), where either is there.
-  template <class F>
-  void ForEach(F&& f) const {
-    table_.ForEach(
-        [&](std::uint64_t index, std::byte* data, std::uint64_t claims) {
-          f(PageRange(Iova(index << page().shift())), data, claims);
-        });
-  }
-
-  // REQUIRES: nobody changes claims meanwhile. Each page is aligned, and no
-  // entry holds more claims than it has slots.
+  // REQUIRES: nobody else uses the table. Each page is aligned, and no slot
+  // belongs to two mappings.
   bool CheckInvariants() const {
-    const std::uint64_t most = page().bytes() >> slot_.shift();
     bool good = true;
-    ForEach([&](Range, std::byte* data, std::uint64_t claims) {
-      good =
-          good && claims <= most && page().IsAligned(PhysAddrOf(data).value());
+    ForEachPage([&](Range, std::byte* data) {
+      good = good && page().IsAligned(PhysAddrOf(data).value());
+    });
+    std::uint64_t next = 0;
+    ForEachMapping([&](const Shown& m) {
+      good = good && NumberOf(m.b.slots.first()) >= next;
+      next = NumberOf(m.b.slots.last()) + 1;
     });
     return good;
   }
 
  private:
+  // Pages that are taken at a time, so that one heavy fence serves them all.
+  struct Sweep {
+    bool only_look = false;
+    std::uint64_t freed = 0;
+    std::uint64_t busy = 0;
+    std::size_t locked = 0;
+    std::array<std::uint64_t, 64> page = {};
+  };
+
   static std::size_t Size(Range r) {
     return static_cast<std::size_t>(r.size());
   }
+  std::uint64_t NumberOf(Iova at) const { return slot().Number(at); }
+  Iova IovaOf(std::uint64_t n) const { return Iova(n << slot().shift()); }
   std::byte* At(std::byte* page_data, Iova at) const {
     return page_data + page().Offset(at.value());
   }
-  void Zero(std::byte* page_data, Range r) const {
-    std::memset(At(page_data, r.first()), 0, Size(r));
+
+  std::uint32_t TagAfter(SlotWord before) const {
+    const std::uint32_t tag = before.tag();
+    return tag == 0 || tag + 1 == 0 ? first_tag_ : tag + 1;
+  }
+  // An address may be handed out again while the one who freed it writes this,
+  // his last word.
+  SlotWord AwaitFree(const Slot& slot) const {
+    // W2, acquire: pairs with W1 in Vacate.
+    SlotWord word(slot.word.load(std::memory_order_acquire));
+    while (!word.is_free()) [[unlikely]] {
+        AtomRelax<Atom>();
+        word = SlotWord(slot.word.load(std::memory_order_acquire));
+      }
+    return word;
   }
 
-  // Overwrites all of `part` (on one page): padding with zeros, body as asked.
-  Result<void> FillPart(std::byte* page_data, Range part, const BounceBuffer& b,
-                        std::uint64_t* bytes) {
-    const Result<Range> body = part.Intersect(b.body);
-    if (!body.ok() || b.fill == BounceFill::kZero) {
-      Zero(page_data, part);
+  Result<Shown> LookAt(std::uint64_t n) const {
+    for (;;) {
+      Slot* slot = table_.FindSlot(n);
+      if (slot == nullptr) return Error::kNotMapped;
+      std::uint64_t first = n;
+      // seq_cst: after Lock, if the caller has the page (page_table.h). W2 too.
+      SlotWord word(slot->word.load(std::memory_order_seq_cst));
+      if (word.is_free()) {
+        const std::uint64_t owner = slot->owner.load(std::memory_order_seq_cst);
+        if (owner == 0) return Error::kNotMapped;
+        first = owner - 1;
+        slot = table_.FindSlot(first);
+        word = SlotWord(slot->word.load(std::memory_order_seq_cst));
+        if (word.is_free()) return Error::kNotMapped;
+      }
+      Shown found;
+      // Another mapping of the slot, at the next turn, or none.
+      if (!Read(IovaOf(first), *slot, word, found)) continue;
+      if (NumberOf(found.b.slots.last()) < n) return Error::kNotMapped;
+      return found;
+    }
+  }
+
+  [[gnu::noinline]] void OwnSlots(std::uint64_t first, std::uint64_t last) {
+    table_.EachSlot(first + 1, last, [&](std::uint64_t, Slot& slot) {
+      (void)AwaitFree(slot);
+      // relaxed: the fence behind the word orders it.
+      slot.owner.store(first + 1, std::memory_order_relaxed);
+    });
+  }
+
+  // Writes a record, whose slots are free, and then the word.
+  void Record(Slot& first, SlotWord before, std::uint64_t size, PhysAddr buffer,
+              SlotShape shape) {
+    // W1, release: pairs with the fence of Read. A reader that finds one of
+    // these finds the word changed.
+    first.size.store(size, std::memory_order_release);
+    first.buffer.store(buffer.value(), std::memory_order_release);
+    first.shape.store(shape.bits(), std::memory_order_release);
+    // W1, release: pairs with W2.
+    first.word.store(SlotWord(TagAfter(before), SlotState::kFilling).bits(),
+                     std::memory_order_release);
+    // The word and the owners before the pages (page_table.h).
+    Fence::Light();
+  }
+
+  // Readies one slot for new bytes in [begin, end), from its first byte, which
+  // is at `data`: zeros what was copied outside.
+  static void Tidy(Slot& slot, std::byte* data, std::uint32_t begin,
+                   std::uint32_t end) {
+    const std::uint32_t first = slot.dirty_first;
+    const std::uint32_t behind = slot.dirty_end;
+    if (first < begin) {
+      std::memset(data + first, 0, std::min(begin, behind) - first);
+    }
+    if (behind > end) {
+      const std::uint32_t from = std::max(first, end);
+      std::memset(data + from, 0, behind - from);
+    }
+    slot.dirty_first = begin;
+    slot.dirty_end = end;
+  }
+  // The same for slot `n`, on a page at `page_data`, and its part of `body`.
+  void TidyFor(Slot& slot, std::uint64_t n, std::byte* page_data,
+               Range body) const {
+    const Iova first = IovaOf(n);
+    const std::uint64_t begin = body.first() > first ? body.first() - first : 0;
+    const std::uint64_t end =
+        std::min(body.last() - first, this->slot().mask()) + 1;
+    Tidy(slot, At(page_data, first), static_cast<std::uint32_t>(begin),
+         static_cast<std::uint32_t>(end));
+  }
+  void TidyPart(Range part, std::byte* page_data, Range body) const {
+    table_.EachSlot(NumberOf(part.first()), NumberOf(part.last()),
+                    [&](std::uint64_t n, Slot& slot) {
+                      TidyFor(slot, n, page_data, body);
+                    });
+  }
+  // Body bytes to one piece of host memory.
+  Result<void> Write(Range piece, std::byte* data, const BounceBuffer& b,
+                     std::uint64_t* bytes) {
+    if (b.fill == BounceFill::kZero) {
+      std::memset(data, 0, Size(piece));
       return Ok();
     }
-    if (part.first() < body->first()) {
-      Zero(page_data, part.SplitAt(body->first())->first);
-    }
-    if (body->last() < part.last()) {
-      Zero(page_data, part.SplitAt(body->last() + 1)->second);
-    }
-    *bytes += body->size();
-    return CopyFromMemory(memory_, b.buffer + (body->first() - b.body.first()),
-                          At(page_data, body->first()), Size(*body));
+    *bytes += piece.size();
+    return CopyFromMemory(memory_, b.buffer + (piece.first() - b.body.first()),
+                          data, Size(piece));
   }
 
-  // f(part on one page, the page's memory) -> Result<void> for each page of
-  // `range` that is there; ends at the first error.
-  template <class F>
-  Result<void> ForEachPage(Range range, F&& f) {
-    const std::uint64_t last = page().Number(range.last());
-    for (std::uint64_t i = page().Number(range.first()); i <= last; ++i) {
-      std::byte* const data = table_.Find(i);
-      if (data == nullptr) continue;
-      const Range whole = PageRange(Iova(i << page().shift()));
-      if (const Result<void> r = f(*range.Intersect(whole), data); !r.ok()) {
-        return r;
+  [[gnu::noinline]] Result<void> Fill(const BounceBuffer& b,
+                                      std::uint64_t* bytes) {
+    const bool shares = shares_pages();
+    const auto ready = [&](std::uint64_t index, Slot& first) {
+      std::byte* const data = table_.SettleAt(first);
+      if (data == nullptr) return data;
+      if (!shares) {
+        TidyFor(first, index, data, b.body);
+      } else {
+        const Range whole = PageRange(Iova(index << page().shift()));
+        TidyPart(*b.slots.Intersect(whole), data, b.body);
       }
-    }
-    return Ok();
+      return data;
+    };
+    return ForEachRun(b.body, ready, [&](Range piece, std::byte* data) {
+      return Write(piece, data, b, bytes);
+    });
+  }
+  // A page that nobody sees yet, from all that is shown on it. REQUIRES: Lock.
+  Result<void> FillNew(Iova at, std::byte* page_data, std::uint64_t* bytes) {
+    const Range range = PageRange(at);
+    table_.ForEachSlot(NumberOf(range.first()), NumberOf(range.last()),
+                       [](std::uint64_t, Slot& slot) {
+                         slot.dirty_first = 0;
+                         slot.dirty_end = 0;
+                       });
+    Result<void> result;
+    ForEachShown(at, [&](const Shown& m) {
+      const Range part = *m.b.slots.Intersect(range);
+      TidyPart(part, page_data, m.b.body);
+      const Result<Range> body = part.Intersect(m.b.body);
+      const Result<void> r =
+          Write(*body, At(page_data, body->first()), m.b, bytes);
+      if (!r.ok() && result.ok()) result = r;
+    });
+    return result;
   }
 
-  BouncePageTable<Source, Atom> table_;
+  static std::byte* FindPage(std::uint64_t, const Slot& first) {
+    return Table::FindAt(first);
+  }
+  // f(piece, its memory) -> Result<void> for each run of `range` that lies in
+  // one piece in host memory, on the pages that are there; ends at the first
+  // error. page_of(index, first Slot&) -> memory or nullptr.
+  template <class PageOf, class F>
+  Result<void> ForEachRun(Range range, PageOf&& page_of, F&& f) {
+    std::uint64_t begin = 0;   // of the run, a page's number
+    std::uint64_t behind = 0;  // it; equal: there is no run
+    std::byte* data = nullptr;
+    Result<void> result;
+    const auto flush = [&] {
+      if (begin == behind || !result.ok()) return;
+      const Iova first(begin << page().shift());
+      const Iova last(((behind - 1) << page().shift()) | page().mask());
+      const Range piece = *range.Intersect(*Range::FromFirstLast(first, last));
+      result = f(piece, data + (piece.first() - first));
+    };
+    table_.EachPage(page().Number(range.first()), page().Number(range.last()),
+                    [&](std::uint64_t index, Slot& slot) {
+                      std::byte* const found = page_of(index, slot);
+                      if (found != nullptr && begin != behind &&
+                          found == data + ((index - begin) << page().shift())) {
+                        ++behind;
+                        return;
+                      }
+                      flush();
+                      begin = index;
+                      behind = found != nullptr ? index + 1 : index;
+                      data = found;
+                    });
+    flush();
+    return result;
+  }
+
+  // Holds until Unlock, if the caller has the page.
+  bool InUse(std::uint64_t index) const {
+    const Range range = PageRange(Iova(index << page().shift()));
+    bool used = false;
+    const std::uint64_t first = NumberOf(range.first());
+    table_.ForEachSlot(
+        first, NumberOf(range.last()), [&](std::uint64_t n, Slot& slot) {
+          // seq_cst: after Lock (page_table.h).
+          const SlotWord word(slot.word.load(std::memory_order_seq_cst));
+          used = used || !word.is_free() || (n == first && LookAt(n).ok());
+        });
+    return used;
+  }
+  void SweepIdle(std::uint64_t first, std::uint64_t last, Sweep& sweep) {
+    table_.ForEachPageIn(first, last, [&](std::uint64_t index) {
+      if (sweep.only_look || table_.Find(index) == nullptr) {
+        sweep.busy += InUse(index) ? 1 : 0;
+        return;
+      }
+      // In ascending order, as all who hold several.
+      (void)table_.Lock(index);
+      sweep.page[sweep.locked++] = index;
+      if (sweep.locked == sweep.page.size()) FreeIdle(sweep);
+    });
+    FreeIdle(sweep);
+  }
+  void FreeIdle(Sweep& sweep) {
+    if (sweep.locked == 0) return;
+    Fence::Heavy();  // the pages before the words
+    for (std::size_t i = 0; i < sweep.locked; ++i) {
+      const std::uint64_t index = sweep.page[i];
+      std::byte* const data = table_.Find(index);
+      const bool used = InUse(index);
+      table_.Unlock(index, used ? data : nullptr);
+      sweep.busy += used ? 1 : 0;
+      if (used || data == nullptr) continue;
+      table_.Discard(data);
+      ++sweep.freed;
+    }
+    sweep.locked = 0;
+  }
+
+  Table table_;
   Memory& memory_;
-  PageSize slot_;
+  std::uint32_t first_tag_ = 1;
 };
 
 }  // namespace dmamap::inline v0

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "bounce/memory_access.h"
@@ -99,6 +101,39 @@ TEST(Copy, StopsAtTheByteThatCannotBeReached) {
   EXPECT_EQ(to[60], std::byte{0});
 }
 
+// Memory of which only the first bytes are there, a page at a time: each copy
+// does all of those, none behind them, and says how many.
+RC_GTEST_PROP(Copy, SaysHowFarItCame, ()) {
+  const auto size = *rc::gen::inRange<std::size_t>(0, 500);
+  const auto reach = *rc::gen::inRange<std::size_t>(0, 600);
+  const auto shift = *rc::gen::inRange(0u, 9u);
+  Bytes memory = Pattern(600, 1);
+  const PhysAddr start = PhysAddrOf(memory.data());
+  PagewiseMemory<OddMemory> access(*PageSize::FromShift(shift),
+                                   {.end = start.value() + reach});
+  const std::size_t there = std::min(size, reach);
+
+  Bytes out(size, std::byte{0xee});
+  std::size_t copied = 77;
+  const auto r = CopyFromMemory(access, start, out.data(), size, &copied);
+  RC_ASSERT(r.ok() == (there == size));
+  if (!r.ok()) RC_ASSERT(r.error() == Error::kUnsupported);
+  RC_ASSERT(copied == there);
+  for (std::size_t i = 0; i < size; ++i) {
+    RC_ASSERT(out[i] == (i < there ? memory[i] : std::byte{0xee}));
+  }
+
+  const Bytes in(size, std::byte{0xdd});
+  const Bytes before = memory;
+  RC_ASSERT(CopyToMemory(access, start, in.data(), size, &copied).ok() ==
+            r.ok());
+  RC_ASSERT(copied == there);
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    RC_ASSERT(memory[i] == (i < there ? std::byte{0xdd} : before[i]));
+  }
+  RC_ASSERT(access.open_windows() == 0);
+}
+
 TEST(Copy, AWindowThatIsTooLongIsNotUsed) {
   Bytes from = Pattern(100, 1);
   Bytes to(100);
@@ -125,7 +160,9 @@ TEST(Copy, WrapIsAnErrorAndTheLastByteIsNot) {
   const PhysAddr top(~std::uint64_t{0} - 99);
   EXPECT_TRUE(CopyToMemory(memory, top, b, 100).ok());
   EXPECT_EQ(memory.page[255], std::byte{9});
-  const auto r = CopyToMemory(memory, top + 1, b, 100);
+  std::size_t copied = 77;
+  const auto r = CopyToMemory(memory, top + 1, b, 100, &copied);
+  EXPECT_EQ(copied, 0u);
   ASSERT_FALSE(r.ok());
   EXPECT_EQ(r.error(), Error::kOverflow);
 }

@@ -43,15 +43,46 @@ TEST(HeapPages, BudgetIsABoundAndFreeGivesItBack) {
   ASSERT_TRUE(a.ok());
   const auto b = pages.Allocate(PageSize(), 2);
   ASSERT_FALSE(b.ok());
-  EXPECT_EQ(b.error(), Error::kLimit);
+  EXPECT_EQ(b.error(), Error::kBudget);
   EXPECT_EQ(pages.in_use(), 2u * 4096);
   const auto c = pages.Allocate(PageSize(), 1);
   ASSERT_TRUE(c.ok());
   pages.set_budget(0);
-  EXPECT_EQ(pages.Allocate(PageSize(), 1).error(), Error::kLimit);
+  EXPECT_EQ(pages.Allocate(PageSize(), 1).error(), Error::kBudget);
   pages.Free(*a, PageSize(), 2);
   pages.Free(*c, PageSize(), 1);
   EXPECT_EQ(pages.in_use(), 0u);
+}
+
+TEST(HeapPages, WhyItRefusedIsCounted) {
+  HeapPages pages(4096);
+  EXPECT_EQ(pages.Allocate(PageSize(), 2).error(), kOverBudget);
+  const auto p = pages.Allocate(PageSize(), 1);
+  ASSERT_TRUE(p.ok());
+  PageSourceStats stats = pages.stats();
+  EXPECT_EQ(stats.budget, 4096u);
+  EXPECT_EQ(stats.in_use, 4096u);
+  EXPECT_EQ(stats.pages_out, 1u);
+  EXPECT_EQ(stats.refused_by_budget, 1u);
+  EXPECT_EQ(stats.refused_by_memory, 0u);
+  EXPECT_TRUE(pages.CheckInvariants());
+  pages.Free(*p, PageSize(), 1);
+  EXPECT_EQ(pages.stats().pages_out, 0u);
+}
+
+TEST(PageBudget, TheWholeSpaceIsABudget) {
+  PageBudget budget;
+  ASSERT_TRUE(budget.Take(PageBudget::kNoBudget - 1, 1).ok());
+  budget.Commit();
+  EXPECT_TRUE(budget.Take(1, 1).ok());
+  EXPECT_EQ(budget.Take(1, 1).error(), kOverBudget);
+  budget.Refuse(1, 1);
+  EXPECT_EQ(budget.high_water(), PageBudget::kNoBudget - 1);
+  EXPECT_EQ(budget.stats().refused_by_memory, 1u);
+  EXPECT_TRUE(budget.CheckInvariants());
+  // Negative control: bytes without pages.
+  budget.Give(0, 1);
+  EXPECT_FALSE(budget.CheckInvariants());
 }
 
 TEST(HeapPages, ImpossibleSizesAreErrors) {

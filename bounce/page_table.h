@@ -4,34 +4,46 @@
 #ifndef DMAMAP_BOUNCE_PAGE_TABLE_H_
 #define DMAMAP_BOUNCE_PAGE_TABLE_H_
 
-// The table of bounce pages, indexed by iova >> page_shift.
+// The table of slots and of the pages under them. A page is one slot or more;
+// its address lies in its first slot, with a bit that says that somebody is
+// making it or taking it away.
 //
-// An entry is one word: the page's address, whose low page_shift bits are zero,
-// plus in those bits the number of claims on the entry. A mapping claims every
-// page it lies on for as long as it lives. So one atomic operation answers both
-// questions that race: Claim learns, in the step that makes the page stay,
-// whether there is a page; Reclaim takes the page away only in the step that
-// sees no claim.
+// The race that has to be right is the one of VDUSE's bounce map: a mapping is
+// recorded and looks whether a page is there to be filled, while a page is put
+// there and filled from what is recorded. If each could miss the other, a
+// device would see a page without the mapping's bytes. So each writes first and
+// looks then, with a sequentially consistent operation or fence in between (an
+// AsymmetricFence, since maps are many and faults are few):
 //
-//   0            nobody is here                0 | n     claimed, no page yet
-//   page | 0     kept for the next mapping     page | n  in use
+//   Map, Unmap, Sync            Fault, Reclaim
+//   write the slot's word       Lock: set the busy bit       (L1)
+//   Light(), or seq_cst word    Heavy()
+//   Settle: look at the page    look at the slots' words     (L2)
+//                               Unlock: page, or none, not busy
+//
+// Either Settle sees the busy bit, waits, and then sees the page; or Lock comes
+// after it, and what follows sees the word. What a Fault has seen stays as it
+// is until Unlock: whoever ends a mapping settles its pages before he goes on.
 //
 // Synchronisation edges
 //   P1 -> P2  a page's contents (zero, then filled) are seen by whoever finds
-//             it. Exactly one of several Publish wins.
-//   D1 -> D2  what the last claimant did with a page happens before Reclaim
-//             gives the page back, and before the next claimant uses it.
+//             it; what was done with a page happens before it is taken away.
+//   W1 -> W2  a slot's fields are seen by whoever sees its word.
 //
-// Progress: Find is wait-free; the rest is lock-free but for the PageSource.
+// Progress: Find is wait-free. Settle and Lock wait for one page to be made or
+// taken away; everything else is lock-free but for the PageSource.
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "bounce/page_source.h"
+#include "bounce/slot.h"
 #include "bounce/sparse_table.h"
 #include "dma/address.h"
 #include "dma/assert.h"
+#include "dma/atom.h"
 #include "dma/result.h"
 #include "dma/version.h"
 
@@ -40,172 +52,198 @@ namespace dmamap::inline v0 {
 template <PageSource Source, template <class> class Atom = std::atomic>
 class BouncePageTable {
  public:
+  using Slot = BounceSlot<Atom>;
+
   explicit BouncePageTable(Source& source) : source_(source) {}
   BouncePageTable(const BouncePageTable&) = delete;
   BouncePageTable& operator=(const BouncePageTable&) = delete;
   // Frees every page. REQUIRES: no device can reach one any more.
   ~BouncePageTable() {
-    entries_.ForEach(0, kAll, [this](std::uint64_t, Entry& entry) {
-      std::byte* const page = PageOf(Load(entry));
+    slots_.ForEach(0, kAll, [this](std::uint64_t, Slot& slot) {
+      // relaxed: nobody else is left.
+      std::byte* const page = PageOf(slot.page.load(std::memory_order_relaxed));
       if (page != nullptr) Discard(page);
     });
   }
 
-  // Pages 0 .. count-1 of `page` bytes. kInvalidArgument for a count that
-  // SparseTable refuses, or a page below kMinPage bytes or above 1 GiB (its low
-  // bits must hold the claims). kBusy the second time. Not thread-safe.
-  static constexpr std::uint64_t kMinPage = 64;
-  Result<void> Init(PageSize page, std::uint64_t count) {
-    if (page.bytes() < kMinPage || page.shift() > 30) {
+  // Pages 0 .. count-1 of `page` bytes in slots of `slot` bytes.
+  // kInvalidArgument for a count of slots that SparseTable refuses, a slot
+  // below kMinSlot bytes or larger than a page, or a page above 1 GiB. kBusy
+  // the second time. Not thread-safe.
+  static constexpr std::uint64_t kMinSlot = 64;
+  Result<void> Init(PageSize page, PageSize slot, std::uint64_t count) {
+    if (slot.bytes() < kMinSlot || slot.shift() > page.shift() ||
+        page.shift() > 30 || count > kAll >> page.shift()) {
       return Error::kInvalidArgument;
     }
-    if (const Result<void> r = entries_.Init(count); !r.ok()) return r;
+    const unsigned order = page.shift() - slot.shift();
+    if (const Result<void> r = slots_.Init(count << order); !r.ok()) return r;
     page_ = page;
+    slot_ = slot;
+    count_ = count;
+    order_ = order;
     return Ok();
   }
 
   PageSize page() const { return page_; }
-  std::uint64_t count() const { return entries_.count(); }
+  PageSize slot() const { return slot_; }
+  std::uint64_t count() const { return count_; }  // pages
 
-  // Makes room for the entries [first, last]. kNoMemory, kOutOfRange.
-  Result<void> Prepare(std::uint64_t first, std::uint64_t last) {
-    using Table = SparseTable<Entry, Atom>;
-    if (last < first || last >= count()) return Error::kOutOfRange;
-    const std::uint64_t step = Table::kFanout;  // one element of each leaf
-    for (std::uint64_t i = first - first % step; i <= last; i += step) {
-      if (const auto r = entries_.Ensure(i); !r.ok()) return r.error();
+  // Slot `n`; null when it never was asked for. Needs no lock, and is good for
+  // the table's life.
+  Slot* FindSlot(std::uint64_t n) const { return slots_.Find(n); }
+  // The slots [first, last] and those that hold their pages' addresses; slot
+  // `first`. kNoMemory, kOutOfRange.
+  Result<Slot*> Prepare(std::uint64_t first, std::uint64_t last) {
+    if (first == last && order_ == 0) {
+      Slot* const there = slots_.Find(first);
+      if (there != nullptr) [[likely]]
+        return there;
     }
-    return Ok();
+    return PrepareAll(first, last);
   }
 
-  // One more claim on entry `index`; returns its page or nullptr.
-  // REQUIRES: Prepare()d; fewer than page().bytes() - 1 claims.
-  std::byte* Claim(std::uint64_t index) {
-    // D2, acquire: pairs with D1; P2, acquire: pairs with P1.
-    const std::uintptr_t old =
-        At(index).fetch_add(1, std::memory_order_acquire);
-    DMAMAP_ASSERT(ClaimsOf(old) + 1 < page_.bytes());
-    return PageOf(old);
-  }
-
-  // One claim less. REQUIRES: the caller has one.
-  void Release(std::uint64_t index) {
-    // D1, release: pairs with D2.
-    const std::uintptr_t old =
-        At(index).fetch_sub(1, std::memory_order_release);
-    DMAMAP_ASSERT(ClaimsOf(old) > 0);
-    (void)old;
-  }
-
-  // The page at `index`, or nullptr. It stays while the entry is claimed.
+  // The page at `index`, or nullptr. It stays while a slot of it is taken.
   std::byte* Find(std::uint64_t index) const {
-    const Entry* entry = entries_.Find(index);
-    return entry == nullptr ? nullptr : PageOf(Load(*entry));
-  }
-  std::uint64_t claims(std::uint64_t index) const {
-    const Entry* entry = entries_.Find(index);
-    return entry == nullptr ? 0 : ClaimsOf(Load(*entry));
+    const Slot* first = slots_.Find(index << order_);
+    // P2, acquire: pairs with P1.
+    return first == nullptr
+               ? nullptr
+               : PageOf(first->page.load(std::memory_order_acquire));
   }
 
-  // A zeroed page that nobody else can see yet: fill it, then Publish it, or
-  // give it back with Discard. Fails as the source does.
-  Result<std::byte*> NewPage() { return source_.Allocate(page_, 1); }
-  void Discard(std::byte* page) { source_.Free(page, page_, 1); }
-
-  // Makes `page` the page at `index` unless one is there; returns the page that
-  // is there now. The caller keeps a page that did not win. REQUIRES: the entry
-  // is claimed and stays so during the call; `page` came from NewPage.
-  std::byte* Publish(std::uint64_t index, std::byte* page) {
-    Entry& entry = At(index);
-    const auto address = reinterpret_cast<std::uintptr_t>(page);
-    DMAMAP_ASSERT(ClaimsOf(address) == 0);
-    std::uintptr_t now = Load(entry);
-    while (PageOf(now) == nullptr) {
-      // P1, release: pairs with P2. On failure P2, acquire: somebody else's
-      // page, or only another claim.
-      if (entry.compare_exchange_weak(now, address | now,
-                                      std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-        return page;
+  // The same, once nobody is making it or taking it away. REQUIRES: Prepare()d,
+  // and the caller's change of a word comes before it in the order above.
+  std::byte* Settle(std::uint64_t index) const {
+    return SettleAt(*slots_.Find(index << order_));
+  }
+  // The same for the page that begins with this slot.
+  std::byte* SettleAt(const Slot& first) const {
+    // seq_cst: see the top. It is P2 too.
+    std::uintptr_t now = first.page.load(std::memory_order_seq_cst);
+    while ((now & kBusy) != 0) [[unlikely]] {
+        AtomRelax<Atom>();
+        // acquire: P2. Its place in the order is the first load's.
+        now = first.page.load(std::memory_order_acquire);
       }
-    }
     return PageOf(now);
   }
 
-  // Gives the pages of [first, last] back to the source. kBusy, and nothing is
-  // given back, while any of them is claimed; a claim that arrives during the
-  // sweep keeps its own page and is reported as kBusy too. kOutOfRange.
-  // Returns how many pages went back.
-  Result<std::uint64_t> Reclaim(std::uint64_t first, std::uint64_t last) {
-    if (last < first || last >= count()) return Error::kOutOfRange;
-    bool busy = false;
-    entries_.ForEach(first, last, [&](std::uint64_t, Entry& entry) {
-      busy = busy || ClaimsOf(Load(entry)) != 0;
-    });
-    if (busy) return Error::kBusy;
-    const Sweep sweep = SweepIdle(first, last);
-    if (sweep.busy != 0) return Error::kBusy;
-    return sweep.freed;
+  // Takes the page for the caller alone, from other Locks and from Settles;
+  // returns it, or nullptr. REQUIRES: Prepare()d; Unlock follows.
+  std::byte* Lock(std::uint64_t index) {
+    Slot& first = *slots_.Find(index << order_);
+    // relaxed: a guess.
+    std::uintptr_t now = first.page.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((now & kBusy) != 0) {
+        AtomRelax<Atom>();
+        now = first.page.load(std::memory_order_relaxed);
+        continue;
+      }
+      // L1, seq_cst: see the top. It is P2 too. relaxed on failure: a guess.
+      if (first.page.compare_exchange_weak(now, now | kBusy,
+                                           std::memory_order_seq_cst,
+                                           std::memory_order_relaxed)) {
+        return PageOf(now);
+      }
+    }
+  }
+  // Ends Lock: `page` is the page at `index` from now on (null: none is).
+  void Unlock(std::uint64_t index, std::byte* page) {
+    // P1, release: pairs with P2.
+    slots_.Find(index << order_)
+        ->page.store(reinterpret_cast<std::uintptr_t>(page),
+                     std::memory_order_release);
   }
 
-  // The same for whatever is idle; leaves the rest. Returns the pages freed.
-  std::uint64_t ReclaimIdle() { return SweepIdle(0, kAll).freed; }
-
-  // f(index, page or nullptr, claims) for each entry that has either.
+  // f(number, Slot&) for each slot of [first, last] (inclusive), in order.
+  // REQUIRES: Prepare()d.
   template <class F>
-  void ForEach(F&& f) const {
-    entries_.ForEach(0, kAll, [&](std::uint64_t index, Entry& entry) {
-      const std::uintptr_t now = Load(entry);
-      if (now != 0) f(index, PageOf(now), ClaimsOf(now));
+  void EachSlot(std::uint64_t first, std::uint64_t last, F&& f) const {
+    constexpr std::uint64_t kRun = SparseTable<Slot, Atom>::kFanout;
+    while (first <= last) {
+      Slot* const slot = slots_.Find(first);
+      // They lie side by side up to the end of the leaf.
+      const std::uint64_t run = std::min(last - first + 1, kRun - first % kRun);
+      for (std::uint64_t i = 0; i < run; ++i) f(first + i, slot[i]);
+      first += run;
+    }
+  }
+  // f(index, the page's first Slot&) for each page of [first, last], likewise.
+  template <class F>
+  void EachPage(std::uint64_t first, std::uint64_t last, F&& f) const {
+    if (order_ == 0) {
+      EachSlot(first, last, f);
+      return;
+    }
+    for (std::uint64_t i = first; i <= last; ++i) {
+      f(i, *slots_.Find(i << order_));
+    }
+  }
+  // The page that begins with this slot, or nullptr.
+  static std::byte* FindAt(const Slot& first) {
+    // P2, acquire: pairs with P1.
+    return PageOf(first.page.load(std::memory_order_acquire));
+  }
+
+  // A zeroed page that nobody else can see yet. Fails as the source does.
+  Result<std::byte*> NewPage() { return source_.Allocate(page_, 1); }
+  void Discard(std::byte* page) { source_.Free(page, page_, 1); }
+
+  // f(number, Slot&) for each slot of [first, last] (inclusive) that was ever
+  // near one that was asked for, in order.
+  template <class F>
+  void ForEachSlot(std::uint64_t first, std::uint64_t last, F&& f) const {
+    slots_.ForEach(first, last, f);
+  }
+  // f(index) for each page of [first, last] (inclusive) whose first slot was
+  // ever near one that was asked for, in order.
+  template <class F>
+  void ForEachPageIn(std::uint64_t first, std::uint64_t last, F&& f) const {
+    slots_.ForEach(first << order_, (last << order_) | ((1u << order_) - 1),
+                   [&](std::uint64_t n, Slot&) {
+                     if (n >> order_ << order_ == n) f(n >> order_);
+                   });
+  }
+  // f(index, page) for each page that is there.
+  template <class F>
+  void ForEachPage(F&& f) const {
+    slots_.ForEach(0, kAll, [&](std::uint64_t n, Slot& slot) {
+      // P2, acquire: pairs with P1.
+      std::byte* const page = PageOf(slot.page.load(std::memory_order_acquire));
+      if (page != nullptr) f(n >> order_, page);
     });
   }
 
  private:
-  using Entry = Atom<std::uintptr_t>;
-  struct Sweep {
-    std::uint64_t freed = 0;
-    std::uint64_t busy = 0;
-  };
+  static constexpr std::uintptr_t kBusy = 1;  // below any page's alignment
   static constexpr std::uint64_t kAll = ~std::uint64_t{0};
 
-  Entry& At(std::uint64_t index) {
-    Entry* entry = entries_.Find(index);
-    DMAMAP_ASSERT(entry != nullptr);
-    return *entry;
-  }
-  static std::uintptr_t Load(const Entry& entry) {
-    return entry.load(std::memory_order_acquire);  // P2, acquire: with P1.
-  }
-  std::byte* PageOf(std::uintptr_t word) const {
-    return reinterpret_cast<std::byte*>(word & ~Mask());
-  }
-  std::uint64_t ClaimsOf(std::uintptr_t word) const { return word & Mask(); }
-  std::uintptr_t Mask() const {
-    return static_cast<std::uintptr_t>(page_.mask());
+  [[gnu::noinline]] Result<Slot*> PrepareAll(std::uint64_t first,
+                                             std::uint64_t last) {
+    using Table = SparseTable<Slot, Atom>;
+    if (last < first || last >= slots_.count()) return Error::kOutOfRange;
+    const Result<Slot*> slot = slots_.Ensure(first);
+    if (!slot.ok()) return slot;
+    const std::uint64_t begin = first >> order_ << order_;
+    const std::uint64_t step = Table::kFanout;  // one element of each leaf
+    for (std::uint64_t i = begin - begin % step; i <= last; i += step) {
+      if (const auto r = slots_.Ensure(i); !r.ok()) return r.error();
+    }
+    return slot;
   }
 
-  Sweep SweepIdle(std::uint64_t first, std::uint64_t last) {
-    Sweep sweep;
-    entries_.ForEach(first, last, [&](std::uint64_t, Entry& entry) {
-      std::uintptr_t now = Load(entry);
-      if (PageOf(now) == nullptr) return;
-      // D2, acquire: pairs with D1; the last claimant is done with the page.
-      // relaxed on failure: somebody claimed it, and we leave it alone.
-      if (ClaimsOf(now) == 0 &&
-          entry.compare_exchange_strong(now, 0, std::memory_order_acquire,
-                                        std::memory_order_relaxed)) {
-        Discard(PageOf(now));
-        ++sweep.freed;
-      } else {
-        ++sweep.busy;
-      }
-    });
-    return sweep;
+  static std::byte* PageOf(std::uintptr_t word) {
+    return reinterpret_cast<std::byte*>(word & ~kBusy);
   }
 
   Source& source_;
-  SparseTable<Entry, Atom> entries_;
+  SparseTable<Slot, Atom> slots_;
   PageSize page_;
+  PageSize slot_;
+  std::uint64_t count_ = 0;
+  unsigned order_ = 0;  // slots of a page, as a power of two
 };
 
 }  // namespace dmamap::inline v0

@@ -60,14 +60,14 @@ class SparseTable {
 
   // Element `index`; nullptr when its leaf is not there or index >= count().
   T* Find(std::uint64_t index) const {
-    if (index >= count_) [[unlikely]]
+    if (height_ != 1 || index >= count_) [[unlikely]]
+      return FindAnywhere(index);
+    const Node* const node = static_cast<Node*>(Load(root_));
+    if (node == nullptr) [[unlikely]]
       return nullptr;
-    void* at = Load(root_);
-    for (unsigned level = height_; level > 0 && at != nullptr; --level) {
-      at = Load(static_cast<Node*>(at)->links[Digit(index, level)]);
-    }
-    return at == nullptr ? nullptr
-                         : &static_cast<Leaf*>(at)->items[Digit(index, 0)];
+    void* const leaf = Load(node->links[index >> kBits]);
+    return leaf == nullptr ? nullptr
+                           : &static_cast<Leaf*>(leaf)->items[Digit(index, 0)];
   }
 
   // The same, and makes the leaf. kNoMemory, kOutOfRange for a bad index.
@@ -105,6 +105,17 @@ class SparseTable {
   }
   static void* Load(const Atom<void*>& link) {
     return link.load(std::memory_order_acquire);  // N2, acquire: with N1.
+  }
+
+  // Find for any height.
+  [[gnu::noinline]] T* FindAnywhere(std::uint64_t index) const {
+    if (index >= count_) return nullptr;
+    void* at = Load(root_);
+    for (unsigned level = height_; level > 0 && at != nullptr; --level) {
+      at = Load(static_cast<Node*>(at)->links[Digit(index, level)]);
+    }
+    return at == nullptr ? nullptr
+                         : &static_cast<Leaf*>(at)->items[Digit(index, 0)];
   }
 
   // The node below `link`, made if it is not there; nullptr: no memory.

@@ -38,6 +38,7 @@ inline absl::StatusCode ToStatusCode(Error error) {
     case Error::kNoMemory:
     case Error::kLimit:
     case Error::kPoolEmpty:
+    case Error::kBudget:
       return absl::StatusCode::kResourceExhausted;
     case Error::kNotMapped:
     case Error::kForeign:

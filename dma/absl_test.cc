@@ -13,7 +13,7 @@ namespace dmamap {
 namespace {
 
 TEST(Absl, EveryErrorHasACode) {
-  for (unsigned i = 1; i <= static_cast<unsigned>(Error::kShutDown); ++i) {
+  for (unsigned i = 1; i <= static_cast<unsigned>(Error::kBudget); ++i) {
     const auto error = static_cast<Error>(i);
     const absl::Status status = ToStatus(error);
     EXPECT_FALSE(status.ok());

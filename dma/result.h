@@ -46,6 +46,7 @@ enum class [[nodiscard]] Error : std::uint8_t{
     kDevice = 15,       // the device reported something impossible
     kPoolEmpty = 16,    // a buffer or page pool has nothing left
     kShutDown = 17,     // the object is being torn down
+    kBudget = 18,       // a budget of bytes for memory is used up
 };
 
 // A short stable name ("kNoSpace"), for logs and tests.
@@ -85,6 +86,8 @@ constexpr const char* ToString(Error error) {
       return "kPoolEmpty";
     case Error::kShutDown:
       return "kShutDown";
+    case Error::kBudget:
+      return "kBudget";
   }
   return "unknown error";
 }

@@ -67,10 +67,10 @@ TEST(Result, VoidIsOkOrAnError) {
 
 TEST(Error, EachHasItsOwnStableName) {
   std::set<std::string> names;
-  for (unsigned i = 1; i <= static_cast<unsigned>(Error::kShutDown); ++i) {
+  for (unsigned i = 1; i <= static_cast<unsigned>(Error::kBudget); ++i) {
     names.insert(ToString(static_cast<Error>(i)));
   }
-  EXPECT_EQ(names.size(), static_cast<std::size_t>(Error::kShutDown));
+  EXPECT_EQ(names.size(), static_cast<std::size_t>(Error::kBudget));
   EXPECT_FALSE(names.contains("unknown error"));
   EXPECT_STREQ(ToString(static_cast<Error>(200)), "unknown error");
 }

@@ -4,26 +4,23 @@
 #ifndef DMAMAP_DOMAIN_CHECKER_H_
 #define DMAMAP_DOMAIN_CHECKER_H_
 
-// The records of streaming mappings, and the check of what a caller hands back.
+// The check of what a caller hands back: is there a mapping, and is it this
+// one?
 //
-// One record for each page where a mapping begins, found by its number. Each
-// mapping gets a tag: a count of the domain's mappings, started at a value of
-// the domain's own, so that a mapping that is over, that was made by another
-// domain, or that was altered, is recognised also when its address is in use
-// again (guarantees 4, 9). 2^32 mappings later a tag comes back.
+// The record is the mapping's BounceSlot. Its tag counts the mappings of the
+// slot, from a value of the domain's own, so that a mapping that is over, that
+// was made by another domain, or that was altered, is recognised also when its
+// address is in use again (guarantees 4, 9). 2^32 mappings of one address later
+// a tag comes back.
 //
-//   kFree -> kLive (Map) -> kEnding (Unmap, outside the lock) -> kFree
-//                                                             -> kQuarantined
-//
-// Threads: under the domain's lock, except that whoever moved a record to
-// kEnding may read its other fields until it moves it on.
+// Whoever may end a mapping, or copy for it, says so in the slot's word by one
+// compare-exchange, which also proves that the fields read before it were this
+// mapping's. Lock-free, from any thread.
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 
-#include "bounce/bounce.h"
-#include "bounce/sparse_table.h"
+#include "bounce/slot.h"
 #include "dma/address.h"
 #include "dma/direction.h"
 #include "dma/mapper.h"
@@ -33,83 +30,97 @@
 namespace dmamap::inline v0 {
 namespace internal {
 
-enum class RecordState : std::uint8_t { kFree, kLive, kEnding, kQuarantined };
-
-struct StreamRecord {
-  Mapping mapping;
-  PhysAddr buffer;
-  std::uint32_t pins = 0;  // syncs that copy outside the lock
-  BounceFill fill = BounceFill::kOriginal;
-  RecordState state = RecordState::kFree;
-  bool overwritten = false;  // MapAttributes::kDeviceOverwritesAll
-  // What of the body is copied back when the mapping ends; set with kEnding.
-  bool drains = false;
-  Range drain;
-
-  Range body() const {
-    return *Range::FromSize(mapping.iova, mapping.size);  // checked by Map
-  }
-};
-
-template <template <class> class Atom>
-class StreamRecords {
+// kMatches: whether a live mapping is compared with what is handed back
+// (DomainPolicies::kCheckMappings).
+template <class BounceType, bool kMatches = true>
+class StreamChecker {
  public:
-  // A table for the pages 0 .. pages-1. See SparseTable::Init.
-  Result<void> Init(PageSize page, std::uint64_t pages) {
-    page_ = page;
-    next_tag_ = Seed();
-    return table_.Init(pages);
+  using Slot = typename BounceType::Slot;
+
+  explicit StreamChecker(const BounceType& bounce) : bounce_(bounce) {}
+
+  // Takes the live mapping for the caller alone, who ends it: `to` is kEnding
+  // or, to make up his mind, kClaimed. kNotMapped: there is none at this
+  // address (it has ended, or never was). kMismatch: there is one, but the tag,
+  // the size or the direction differ. kBusy: another call uses or ends it.
+  [[gnu::always_inline]] Result<Slot*> Take(const Mapping& mapping,
+                                            SlotState to) const {
+    return Change(mapping, [to](SlotWord now) -> Result<SlotWord> {
+      if (now.pins() != 0) return Error::kBusy;
+      return now.To(to);
+    });
   }
 
-  // The record for a mapping that begins at `iova`; kNoMemory. Needs no lock.
-  Result<StreamRecord*> Prepare(Iova iova) {
-    return table_.Ensure(page_.Number(iova));
+  // Keeps the live mapping from being ended until Unpin. The same errors, and
+  // kOutOfRange unless [offset, offset+size) is in the mapping,
+  // kInvalidArgument for size 0.
+  Result<Slot*> Pin(const Mapping& mapping, std::uint64_t offset,
+                    std::uint64_t size) const {
+    return Change(mapping, [&](SlotWord now) -> Result<SlotWord> {
+      if (size == 0) return Error::kInvalidArgument;
+      if (offset >= mapping.size || size > mapping.size - offset) {
+        return Error::kOutOfRange;
+      }
+      if (now.pins() == SlotWord::kMostPins) return Error::kBusy;
+      return SlotWord(now.bits() + SlotWord::kPin);
+    });
+  }
+  static void Unpin(Slot& slot) {
+    // U1, release: pairs with C1. The copy is done before the mapping ends.
+    slot.word.fetch_sub(SlotWord::kPin, std::memory_order_release);
   }
 
-  std::uint32_t NextTag() {
-    if (next_tag_ == 0) ++next_tag_;  // 0 is nobody's tag
-    return next_tag_++;
-  }
-
-  // The live record that `mapping` names. kNotMapped: there is none there (it
-  // has ended, or never was). kMismatch: there is one, but the tag, the size or
-  // the direction differ.
-  Result<StreamRecord*> Check(const Mapping& mapping) const {
-    StreamRecord* const record = table_.Find(page_.Number(mapping.iova));
-    if (record == nullptr || record->state != RecordState::kLive ||
-        record->mapping.iova != mapping.iova) {
-      return Error::kNotMapped;
-    }
-    if (record->mapping != mapping) return Error::kMismatch;
-    return record;
-  }
-
-  // The record of the mapping that begins at `first`. REQUIRES: there is one.
-  StreamRecord* Of(Iova first) const {
-    return table_.Find(page_.Number(first));
-  }
-
-  // f(StreamRecord&) for each that is not free.
-  template <class F>
-  void ForEach(F&& f) const {
-    table_.ForEach(0, ~std::uint64_t{0},
-                   [&](std::uint64_t, StreamRecord& record) {
-                     if (record.state != RecordState::kFree) f(record);
-                   });
-  }
-
- private:
-  // Domains start far apart: an odd multiple visits all 2^32 values, and this
-  // one (2^32 / golden ratio) spreads the first few evenly.
-  static std::uint32_t Seed() {
+  // Where domains begin to count: far apart, as an odd multiple visits all 2^32
+  // values, and this one (2^32 / golden ratio) spreads the first few evenly.
+  static std::uint32_t FirstTag() {
     // relaxed: only has to differ.
     return domains_.fetch_add(1, std::memory_order_relaxed) * 0x9E3779B1u;
   }
-  static inline std::atomic<std::uint32_t> domains_{1};
 
-  SparseTable<StreamRecord, Atom> table_;
-  PageSize page_;
-  std::uint32_t next_tag_ = 1;
+ private:
+  // The word becomes next(word), if it is the mapping's.
+  template <class Next>
+  [[gnu::always_inline]] Result<Slot*> Change(const Mapping& mapping,
+                                              Next&& next) const {
+    Slot* const slot = bounce_.SlotAt(mapping.iova);
+    if (slot == nullptr) return Error::kNotMapped;
+    // acquire: the fields below were written before it (W1 in bounce/).
+    std::uint64_t bits = slot->word.load(std::memory_order_acquire);
+    for (;;) {
+      const SlotWord now(bits);
+      if (!now.is_live()) return Error::kNotMapped;
+      if constexpr (kMatches) {
+        const Result<void> r = Matches(mapping, *slot, now);
+        if (!r.ok()) return r.error();
+      }
+      if (now.state() == SlotState::kClaimed) return Error::kBusy;
+      const Result<SlotWord> then = next(now);
+      if (!then.ok()) return then.error();
+      // C1, seq_cst: before the pages are looked at (bounce/page_table.h); it
+      // is acquire too, and pairs with U1. acquire on failure: as above.
+      if (slot->word.compare_exchange_weak(bits, then->bits(),
+                                           std::memory_order_seq_cst,
+                                           std::memory_order_acquire)) {
+        return slot;
+      }
+    }
+  }
+
+  Result<void> Matches(const Mapping& mapping, const Slot& slot,
+                       SlotWord now) const {
+    // relaxed: another mapping's when the compare-exchange fails.
+    const SlotShape shape(slot.shape.load(std::memory_order_relaxed));
+    if (bounce_.slot().Offset(mapping.iova.value()) != shape.head()) {
+      return Error::kNotMapped;
+    }
+    const bool same = now.tag() == mapping.tag &&
+                      shape.direction() == mapping.direction &&
+                      slot.size.load(std::memory_order_relaxed) == mapping.size;
+    return same ? Ok() : Result<void>(Error::kMismatch);
+  }
+
+  static inline std::atomic<std::uint32_t> domains_{1};
+  const BounceType& bounce_;
 };
 
 }  // namespace internal

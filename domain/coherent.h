@@ -60,10 +60,17 @@ class CoherentSpace {
   Result<CoherentBlock> Allocate(std::uint64_t size) {
     if (size == 0) return Error::kInvalidArgument;
     const std::uint64_t pages = page_.PagesFor(size);
+    if (!core_.TakeQuota()) return Error::kLimit;
     const Result<Iova> iova = iova_.Allocate(pages);
-    if (!iova.ok()) return iova.error();
+    if (!iova.ok()) {
+      core_.GiveQuota();
+      return iova.error();
+    }
     const Result<CoherentBlock> block = AllocateAt(*iova, size, pages);
-    if (!block.ok()) (void)iova_.Free(*iova, pages).ok();
+    if (!block.ok()) {
+      (void)iova_.Free(*iova, pages).ok();
+      core_.GiveQuota();
+    }
     return block;
   }
 
@@ -71,6 +78,7 @@ class CoherentSpace {
     const Result<Record*> ended = BeginFree(block);
     if (!ended.ok()) return ended.error();
     const Result<void> freed = FinishFree(*ended);
+    core_.GiveQuota();
     core_.DoneEnding(1);
     return freed;
   }
@@ -91,8 +99,8 @@ class CoherentSpace {
     for (Record* r = head_; r != nullptr; r = r->next) {
       if (!r->live) continue;
       r->live = false;
-      --core_.stats.coherent;
-      ++core_.stats.quarantined;
+      --core_.coherent;
+      core_.CountQuarantined();
     }
   }
 
@@ -111,7 +119,7 @@ class CoherentSpace {
       live += r->live ? 1 : 0;
       before = r;
     }
-    return live == core_.stats.coherent;
+    return live == core_.coherent;
   }
 
  private:
@@ -150,7 +158,7 @@ class CoherentSpace {
 
   Result<void> Publish(Record& record) {
     Guard guard(core_.lock);
-    if (core_.closed) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     const auto added =
         core_.iotlb.Add({record.Bytes(), PhysAddrOf(record.block.cpu),
                          Permission::kReadWrite, Token(record)});
@@ -158,14 +166,14 @@ class CoherentSpace {
     record.next = head_;
     if (head_ != nullptr) head_->previous = &record;
     head_ = &record;
-    ++core_.stats.coherent;
+    ++core_.coherent;
     return Ok();
   }
 
   // Finds the record and takes the block out of the device's reach.
   Result<Record*> BeginFree(const CoherentBlock& block) {
     Guard guard(core_.lock);
-    if (core_.closed) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     auto e = core_.iotlb.First(Range::Byte(block.iova));
     // Below first_ an entry's token is no record.
     if (block.iova < first_ || e == nullptr || e->range.first() != block.iova) {
@@ -179,7 +187,7 @@ class CoherentSpace {
     core_.iotlb.RemoveEntry(e);
     record->live = false;
     core_.BeginEnding(1);
-    --core_.stats.coherent;
+    --core_.coherent;
     return record;
   }
 
@@ -192,7 +200,7 @@ class CoherentSpace {
     {
       Guard guard(core_.lock);
       if (!gone.ok()) {
-        ++core_.stats.quarantined;
+        core_.CountQuarantined();
         return gone;
       }
       Unlink(*record);

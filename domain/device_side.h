@@ -8,6 +8,7 @@
 // permission, and Fault, for a whole page. Part of domain.h, which says what
 // they promise.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,29 +30,32 @@ Result<DeviceView> Domain<Policies>::Translate(Iova at, std::uint64_t length,
   if (length == 0 || !IsValid(wanted) || wanted == Permission::kNone) {
     return Error::kInvalidArgument;
   }
-  Translation found;
-  const auto look_up = [&]() -> Result<void> {
+  if (at.value() >= options_.bounce_size) {
+    Guard guard(core_.lock);
     const Result<Translation> t = core_.iotlb.Lookup(at, wanted);
     if (!t.ok()) return t.error();
-    found = *t;
-    return Ok();
-  };
-  // Bytes behind `at` that are asked for, and that are there.
-  std::uint64_t behind = length - 1;
-  std::byte* data = nullptr;
-  if (at.value() < options_.bounce_size) {
-    const auto page = spaces_->stream.Touch(at, look_up);
-    if (!page.ok()) return page.error();
-    const Range range = spaces_->stream.PageRange(at);
-    data = *page + (at - range.first());
-    if (behind > range.last() - at) behind = range.last() - at;
-  } else {
-    Guard guard(core_.lock);
-    if (const Result<void> r = look_up(); !r.ok()) return r.error();
-    data = PointerTo(found.address);
+    const std::uint64_t behind = std::min(length - 1, t->bytes_minus_one);
+    return DeviceView{PointerTo(t->address), behind + 1};
   }
-  if (behind > found.bytes_minus_one) behind = found.bytes_minus_one;
-  return DeviceView{data, behind + 1};
+  const auto& stream = spaces_->stream;
+  typename internal::StreamSpace<Policies>::Shown found;
+  const auto page = spaces_->stream.Touch(at, [&]() -> Result<void> {
+    const auto m = stream.LookUp(at);
+    if (!m.ok()) return m.error();
+    if (!Allows(PermissionFor(m->b.direction), wanted)) {
+      return Error::kPermission;
+    }
+    found = *m;
+    return Ok();
+  });
+  if (!page.ok()) return page.error();
+  // The page was found after the mapping, and is its page only if that lives.
+  if (!stream.IsStill(found)) return Error::kNotMapped;
+  const Range range = stream.PageRange(at);
+  const std::uint64_t there =
+      std::min(range.last() - at, found.b.body.last() - at);
+  return DeviceView{*page + (at - range.first()),
+                    std::min(length - 1, there) + 1};
 }
 
 template <class Policies>

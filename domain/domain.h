@@ -32,12 +32,14 @@
 // A fault reads the buffer: until a page has been touched, a device that does
 // not keep to its turn may see what the CPU writes meanwhile to that mapping.
 //
-// Threads: all calls but Init and the destructor may be made at any time.
-// Blocking (LockType); not for an interrupt that may interrupt a call. Copies
-// of Map, Unmap and Sync are made outside the lock, those of a fault inside.
-// Ordering towards the device is the driver's (dma/barrier.h), as in Linux.
-// A software device that uses a pointer from Translate needs an Invalidation
-// that waits until it does not.
+// Threads: all calls but Init and the destructor may be made at any time. Map,
+// Unmap and Sync take no lock and write nothing that another thread writes; one
+// of them waits only while a fault makes a page of its own mapping, or Shutdown
+// makes up its mind. Coherent blocks are under a lock (LockType). Not for an
+// interrupt that may interrupt a call. Ordering towards the device is the
+// driver's (dma/barrier.h), as in Linux. A software device that uses a pointer
+// from Translate needs an Invalidation that waits until it does not, from
+// before it calls Translate on.
 //
 // Errors common to all: kShutDown before Init and (to the driver; the device
 // finds nothing mapped) after Shutdown;
@@ -91,37 +93,40 @@ class Domain {
 
   // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
   // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
-  // Map and Unmap take time for each bounce page of `size`, touched or not, and
-  // Map 8 bytes for each, kept until the destructor: 1 TiB in pages of 4 KiB
-  // takes seconds and 2 GiB. Bound a size that somebody else chooses, or the
+  // Map and Unmap take time for each page of `size`, touched or not, and Map 64
+  // bytes for each, kept until the destructor: 1 TiB in pages of 4 KiB takes
+  // seconds and 16 GiB. Bound a size that somebody else chooses, or the
   // bounce_size, which bounds them all.
-  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
-                      MapAttributes attributes = MapAttributes::kNone) {
-    if (!open()) return Error::kShutDown;
+  [[gnu::always_inline]] Result<Mapping> Map(
+      PhysAddr buffer, std::uint64_t size, Direction direction,
+      MapAttributes attributes = MapAttributes::kNone) {
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->stream.Map(buffer, size, direction, attributes);
   }
 
   // kNotMapped: no such mapping (any more). kMismatch: there is one at this
-  // address, but not this one. kBusy: a Sync of it is under way. After these it
+  // address, but not this one. kBusy: a Sync of it is under way, or an
+  // UnmapScatter that may yet be refused. After these it
   // is as before. kUnsupported, and what the Invalidation returns: the mapping
   // has ended; bytes that Memory cannot reach were not copied back.
-  Result<void> Unmap(const Mapping& mapping,
-                     MapAttributes attributes = MapAttributes::kNone) {
-    return UnmapScatter({&mapping, 1}, attributes);
+  [[gnu::always_inline]] Result<void> Unmap(
+      const Mapping& mapping, MapAttributes attributes = MapAttributes::kNone) {
+    if (!core_.IsOpen()) return Error::kShutDown;
+    return spaces_->stream.Unmap({&mapping, 1}, attributes);
   }
 
   // Copies [offset, offset+size) of the mapping. kNotMapped and kMismatch as
   // for Unmap, kOutOfRange beyond the mapping. SyncForDevice of a mapping made
   // with kSkipSync takes the memory for pages that no device has touched yet:
-  // kLimit, kNoMemory.
+  // as the PageSource fails.
   Result<void> SyncForCpu(const Mapping& mapping, std::uint64_t offset,
                           std::uint64_t size) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->stream.SyncForCpu(mapping, offset, size);
   }
   Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
                              std::uint64_t size) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->stream.SyncForDevice(mapping, offset, size);
   }
 
@@ -133,21 +138,21 @@ class Domain {
   // Ends all, or, when one of them is refused, none; errors as for Unmap.
   Result<void> UnmapScatter(std::span<const Mapping> mappings,
                             MapAttributes attributes = MapAttributes::kNone) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     if (mappings.empty()) return Error::kInvalidArgument;
     return spaces_->stream.Unmap(mappings, attributes);
   }
 
   // `size` zeroed bytes (not 0) on pages of their own. kNoSpace, kNoMemory,
-  // kLimit (max_mappings, or the budget of the PageSource).
+  // kLimit (max_mappings), or as the PageSource fails.
   Result<CoherentBlock> AllocateCoherent(std::uint64_t size) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->coherent.Allocate(size);
   }
   // kNotMapped, kMismatch as for Unmap. What the Invalidation returns: the
   // block has ended, its memory is kept.
   Result<void> FreeCoherent(const CoherentBlock& block) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->coherent.Free(block);
   }
 
@@ -155,7 +160,8 @@ class Domain {
 
   // The memory behind `at` for an access of `wanted` (not kNone), `length`
   // bytes (not 0) or less: up to the end of the page or of the mapping.
-  // kNotMapped, kPermission; kLimit, kNoMemory when there is no page to show.
+  // kNotMapped, kPermission; as the PageSource fails (kBudget, kNoMemory,
+  // kPoolEmpty) when there is no page to show.
   // Good until the mapping ends.
   Result<DeviceView> Translate(Iova at, std::uint64_t length,
                                Permission wanted);
@@ -163,7 +169,7 @@ class Domain {
   // The page that holds `at`, for a device process that maps whole pages: with
   // stream mappings the bounce page, made if need be and filled from every
   // mapping on it; above bounce_size the coherent page. kNotMapped when nothing
-  // is mapped on that page; kLimit, kNoMemory. Good until Reclaim.
+  // is mapped on that page; else as the PageSource fails. Good until Reclaim.
   // Its permission is that of all mappings on it, together: on a bounce_page
   // that several share, guarantee 2 goes before permissions, and a mapping that
   // the device may only write to shows its original bytes to one that may read
@@ -177,7 +183,7 @@ class Domain {
   // returns how many. kBusy while a mapping lies on one of them. kOutOfRange
   // beyond the stream space.
   Result<std::uint64_t> Reclaim(Range pages) {
-    if (!open()) return Error::kShutDown;
+    if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->stream.Reclaim(pages);
   }
   // The same for every page that no mapping lies on.
@@ -201,9 +207,17 @@ class Domain {
   Result<void> Shutdown(Report&& report,
                         Teardown teardown = Teardown::kRefuseIfLive);
 
+  // Exact while no other call is under way; else each figure is one of some
+  // moment.
   DomainStats stats() const {
+    DomainStats stats;
     Guard guard(core_.lock);
-    return core_.stats;
+    stats.coherent = core_.coherent;
+    stats.refused = core_.refused;
+    // relaxed: a statistic.
+    stats.quarantined = core_.quarantined.load(std::memory_order_relaxed);
+    core_.counters.AddTo(stats);
+    return stats;
   }
   const DomainOptions& options() const { return options_; }
 
@@ -212,7 +226,7 @@ class Domain {
     if (!open()) return true;
     Guard guard(core_.lock);
     return core_.iotlb.CheckInvariants() && !core_.IsEnding() &&
-           core_.iotlb.size() == core_.stats.live + core_.stats.coherent &&
+           core_.iotlb.size() == core_.coherent &&
            spaces_->stream.CheckInvariants() &&
            spaces_->coherent.CheckInvariants();
   }
@@ -223,11 +237,12 @@ class Domain {
     internal::StreamSpace<Policies> stream;
     internal::CoherentSpace<Policies> coherent;
   };
-  using Flag = typename Policies::template Atom<std::uint32_t>;
 
+  // True from Init on, also after Shutdown.
   bool open() const {
     // O2, acquire: pairs with O1 in Init.
-    return open_.load(std::memory_order_acquire) != 0;
+    return core_.phase.load(std::memory_order_acquire) !=
+           internal::DomainPhase::kNotYet;
   }
   static Result<void> Validate(const DomainOptions& o);
   void DestroySpaces() {
@@ -241,7 +256,6 @@ class Domain {
   alignas(Spaces) std::byte room_[sizeof(Spaces)];
   Spaces* spaces_ = nullptr;
   DomainOptions options_;
-  Flag open_{0};  // Init has succeeded
 };
 
 template <class Policies>
@@ -267,16 +281,18 @@ Result<void> Domain<Policies>::Init(const DomainOptions& options) {
   spaces_ = ::new (static_cast<void*>(room_)) Spaces(core_);
   Result<void> result = spaces_->stream.Init(options);
   if (result.ok()) result = spaces_->coherent.Init(options);
-  if (result.ok()) {
-    result = core_.iotlb.Init({.limit = options.max_mappings});
-  }
+  if (result.ok()) result = core_.iotlb.Init({});
+  if (result.ok()) result = core_.counters.Init();
   if (!result.ok()) {
     DestroySpaces();
     return result;
   }
   options_ = options;
+  core_.bounded = options.max_mappings != 0;
+  // relaxed: published by O1.
+  core_.quota.store(options.max_mappings, std::memory_order_relaxed);
   // O1, release: pairs with O2. Publishes spaces_ and options_.
-  open_.store(1, std::memory_order_release);
+  core_.phase.store(internal::DomainPhase::kOpen, std::memory_order_release);
   return Ok();
 }
 
@@ -285,7 +301,7 @@ Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
                                           Direction direction,
                                           std::span<Mapping> mappings,
                                           MapAttributes attributes) {
-  if (!open()) return Error::kShutDown;
+  if (!core_.IsOpen()) return Error::kShutDown;
   if (list.empty() || mappings.size() < list.size()) {
     return Error::kInvalidArgument;
   }

@@ -5,9 +5,9 @@
 // serves them through Translate, a hostile one that faults anywhere, and a
 // thread that reclaims idle pages. Run it under TSan and ASan.
 //
-// And the races of a fault against a map and an unmap that share a page, each
-// at every place where they can meet, without threads: the lock itself runs the
-// other call just before it is taken.
+// And calls that run in the middle of another one, without threads: in its
+// invalidation, or where it takes a lock or frees an address. The orders of
+// single accesses are domain_sched_test.cc's and bounce/*_sched_test.cc's.
 
 #include <gtest/gtest.h>
 
@@ -249,7 +249,173 @@ TEST(DomainStress, OneUnmapOfEachMappingSucceeds) {
   EXPECT_TRUE(domain.CheckInvariants());
 }
 
-// --- Races at the lock, one by one ---
+// One thread syncs a mapping that another one ends: each is served or refused,
+// and nothing is copied once the mapping has ended.
+TEST(DomainStress, SyncAgainstUnmap) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(64 * kPage - 1),
+                         .bounce_size = 8 * kPage,
+                         .page = *PageSize::FromBytes(kPage)})
+                  .ok());
+  constexpr int kRounds = 300;
+  Bytes buffer(2 * kPage);
+  Mapping mapping;
+  std::atomic<int> round{0};  // odd: a mapping is there
+  std::atomic<int> served{0};
+  std::thread syncer([&] {
+    for (int seen = 1; seen < 2 * kRounds; seen += 2) {
+      while (round.load(std::memory_order_acquire) < seen) {
+        std::this_thread::yield();
+      }
+      for (int i = 0; i < 4; ++i) {
+        const auto r = i % 2 == 0 ? domain.SyncForCpu(mapping, 0, mapping.size)
+                                  : domain.SyncForDevice(mapping, 1, 7);
+        if (r.ok()) {
+          served.fetch_add(1);
+        } else {
+          EXPECT_EQ(r.error(), Error::kNotMapped);
+        }
+      }
+      round.store(seen + 1, std::memory_order_release);
+    }
+  });
+  for (int i = 0; i < kRounds; ++i) {
+    std::fill(buffer.begin(), buffer.end(), std::byte{1});
+    const auto m = domain.Map(PhysAddrOf(buffer.data()), buffer.size(),
+                              Direction::kBidirectional);
+    ASSERT_TRUE(m.ok());
+    mapping = *m;
+    DomainPort port(domain);
+    const Bytes two(buffer.size(), std::byte{2});
+    ASSERT_TRUE(port.Write(m->iova, two.data(), two.size()).ok());
+    round.store(2 * i + 1, std::memory_order_release);
+    if (i % 2 == 0) std::this_thread::yield();
+    for (;;) {
+      const auto r = domain.Unmap(*m);
+      if (r.ok()) break;
+      ASSERT_EQ(r.error(), Error::kBusy);
+    }
+    ASSERT_EQ(buffer, two);
+    std::fill(buffer.begin(), buffer.end(), std::byte{3});
+    while (round.load(std::memory_order_acquire) != 2 * i + 2) {
+      std::this_thread::yield();
+    }
+    ASSERT_TRUE(std::all_of(buffer.begin(), buffer.end(), [](std::byte b) {
+      return b == std::byte{3};
+    })) << "copied after the end";
+  }
+  syncer.join();
+  EXPECT_GT(served.load(), 0);
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
+// Pages are given back while mappings come on them and devices touch them.
+void ReclaimStress(unsigned bounce_shift) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(512 * kPage - 1),
+                         .bounce_size = 256 * kPage,
+                         .page = *PageSize::FromBytes(kPage),
+                         .bounce_page = *PageSize::FromShift(bounce_shift)})
+                  .ok());
+  const std::uint64_t page = std::uint64_t{1} << bounce_shift;
+  const std::uint64_t pages = 256 * kPage / page;
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> freed{0};
+  std::thread reclaimer([&] {
+    std::minstd_rand random(3);
+    while (!stop.load(std::memory_order_relaxed)) {  // relaxed: only a flag
+      const std::uint64_t first = random() % pages;
+      const auto r = domain.Reclaim(*Range::FromSize(
+          Iova(first * page), (1 + random() % (pages - first)) * page));
+      EXPECT_TRUE(r.ok() || r.error() == Error::kBusy);
+      freed.fetch_add(r.ok() ? *r : 0);
+      if (random() % 4 == 0) freed.fetch_add(domain.ReclaimIdle());
+    }
+  });
+  std::vector<std::thread> drivers;
+  for (unsigned t = 0; t < 2; ++t) {
+    drivers.emplace_back([&, t] {
+      std::minstd_rand random(t + 7);
+      DomainPort port(domain);
+      for (int i = 0; i < 5000 || freed.load() < 20; ++i) {
+        Bytes buffer = Pattern(1 + random() % (3 * kPage), t * 1000u + 5);
+        const Bytes original = buffer;
+        const auto m = domain.Map(PhysAddrOf(buffer.data()), buffer.size(),
+                                  Direction::kBidirectional);
+        ASSERT_TRUE(m.ok());
+        const bool touched = i % 3 != 0;
+        Bytes seen(buffer.size());
+        if (touched) {
+          EXPECT_TRUE(domain.Fault(m->iova).ok());
+          ASSERT_TRUE(port.Read(m->iova, seen.data(), seen.size()).ok());
+          EXPECT_EQ(seen, original);
+          seen.assign(seen.size(), std::byte{0x77});
+          ASSERT_TRUE(port.Write(m->iova, seen.data(), seen.size()).ok());
+        }
+        ASSERT_TRUE(domain.Unmap(*m).ok());
+        EXPECT_EQ(buffer, touched ? seen : original);
+      }
+    });
+  }
+  for (std::thread& t : drivers) t.join();
+  stop.store(true);
+  reclaimer.join();
+  domain.ReclaimIdle();
+  EXPECT_EQ(domain.pages().in_use(), 0u);
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+TEST(DomainStress, ReclaimAgainstMapAndFault) { ReclaimStress(8); }
+TEST(DomainStress, ReclaimAgainstMapAndFaultOfSharedPages) {
+  ReclaimStress(10);
+}
+
+// A list of mappings is ended while another thread ends one of them: the list
+// as a whole, or not at all; each mapping once.
+TEST(DomainStress, UnmapScatterAgainstUnmapOfAMember) {
+  GatedDomain domain;
+  ASSERT_TRUE(domain.Init({}).ok());
+  constexpr int kRounds = 300;
+  Bytes buffer = Pattern(100, 1);
+  const ScatterEntry entry = {PhysAddrOf(buffer.data()), 100};
+  const std::vector<ScatterEntry> list(3, entry);
+  std::vector<Mapping> m(3);
+  std::atomic<int> round{0};  // odd: the mappings are there
+  std::atomic<bool> member{false};
+  std::thread other([&] {
+    for (int seen = 1; seen < 2 * kRounds; seen += 2) {
+      while (round.load(std::memory_order_acquire) < seen) {
+        std::this_thread::yield();
+      }
+      const auto r = domain.Unmap(m[static_cast<std::size_t>(seen / 2 % 3)]);
+      EXPECT_TRUE(r.ok() || r.error() == Error::kBusy ||
+                  r.error() == Error::kNotMapped);
+      member.store(r.ok());
+      round.store(seen + 1, std::memory_order_release);
+    }
+  });
+  for (int i = 0; i < kRounds; ++i) {
+    ASSERT_TRUE(domain.MapScatter(list, Direction::kToDevice, m).ok());
+    round.store(2 * i + 1, std::memory_order_release);
+    if (i % 2 == 0) std::this_thread::yield();
+    const auto all = domain.UnmapScatter(m);
+    while (round.load(std::memory_order_acquire) != 2 * i + 2) {
+      std::this_thread::yield();
+    }
+    EXPECT_FALSE(all.ok() && member.load());
+    const std::uint64_t left = all.ok() ? 0 : member.load() ? 2 : 3;
+    EXPECT_EQ(domain.stats().live, left);
+    std::uint64_t ended = 0;
+    for (const Mapping& each : m) ended += domain.Unmap(each).ok() ? 1 : 0;
+    EXPECT_EQ(ended, left) << "a refused list stays live";
+  }
+  other.join();
+  EXPECT_TRUE(domain.CheckInvariants());
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) { ADD_FAILURE(); }).ok());
+}
+
+// --- One call in the middle of another ---
 
 // Runs `hook` once, just before it is taken for the n-th time from now.
 class HookedLock {
@@ -271,74 +437,7 @@ struct HookedPolicies : DomainPolicies {
   using LockType = HookedLock;
 };
 
-// Two mappings share the only page in use: `a` is live, `b` comes or goes.
-struct SharedPage {
-  SharedPage() {
-    EXPECT_TRUE(domain
-                    .Init({.limit = Iova(0xfffff),
-                           .bounce_size = 16 * 1024,
-                           .page = *PageSize::FromBytes(64),
-                           .bounce_page = *PageSize::FromBytes(16 * 1024)})
-                    .ok());
-    a = *domain.Map(PhysAddrOf(first.data()), 50, Direction::kToDevice);
-  }
-  void DeviceTouchesA() {
-    EXPECT_TRUE(domain.Translate(a.iova, 50, Permission::kRead).ok());
-  }
-  Bytes first = Pattern(50, 1);
-  Bytes second = Pattern(100, 2);
-  Domain<HookedPolicies> domain;
-  Mapping a;
-};
-
-TEST(DomainRace, FaultAgainstMap) {
-  bool ran = true;
-  std::uint64_t n = 0;
-  for (; ran; ++n) {
-    SharedPage w;
-    HookedLock::countdown = n;
-    HookedLock::hook = [&] { w.DeviceTouchesA(); };
-    const auto b = w.domain.Map(PhysAddrOf(w.second.data()), 100,
-                                Direction::kBidirectional);
-    ran = !HookedLock::hook;
-    HookedLock::hook = nullptr;
-    ASSERT_TRUE(b.ok());
-    Bytes seen(100);
-    DomainPort port(w.domain);
-    ASSERT_TRUE(port.Read(b->iova, seen.data(), 100).ok());
-    EXPECT_EQ(seen, w.second) << "the page came at lock " << n;
-    EXPECT_EQ(w.domain.stats().bytes_to_device, 150u) << "each byte once";
-    EXPECT_TRUE(w.domain.CheckInvariants());
-  }
-  EXPECT_GE(n, 2u) << "met at least once";
-}
-
-TEST(DomainRace, FaultAgainstUnmap) {
-  bool ran = true;
-  std::uint64_t n = 0;
-  for (; ran; ++n) {
-    SharedPage w;
-    const Bytes original = w.second;
-    const auto b =
-        w.domain.Map(PhysAddrOf(w.second.data()), 100, Direction::kFromDevice);
-    HookedLock::countdown = n;
-    HookedLock::hook = [&] { w.DeviceTouchesA(); };
-    ASSERT_TRUE(w.domain.Unmap(*b).ok());
-    ran = !HookedLock::hook;
-    HookedLock::hook = nullptr;
-    EXPECT_EQ(w.second, original) << "the page came at lock " << n;
-    w.DeviceTouchesA();
-    const auto page = w.domain.Fault(w.a.iova);
-    const std::uint64_t at = b->iova - page->range.first();
-    EXPECT_TRUE(std::all_of(page->page + at, page->page + at + 100,
-                            [](std::byte x) { return x == std::byte{0}; }))
-        << "nothing of an ended mapping is shown; lock " << n;
-    EXPECT_TRUE(w.domain.CheckInvariants());
-  }
-  EXPECT_GE(n, 3u) << "met before and after the mapping left";
-}
-
-// The page appears when the mapping has left the IOTLB and is not copied back
+// The page appears when the mapping is out of reach and is not copied back
 // yet: it was never filled from it, so nothing of it may be copied back.
 TEST(DomainRace, FaultDuringTheInvalidation) {
   struct Policies : DomainPolicies {

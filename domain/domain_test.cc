@@ -434,7 +434,7 @@ TEST_F(DomainTest, ABudgetTakesIdlePagesBackBeforeItRefuses) {
   DeviceRead(a->iova, 2 * kPage);
   const auto b = domain.Map(buffer_address, 3, kTo);
   Bytes x(8);
-  EXPECT_EQ(port.Read(b->iova, x.data(), 1).error(), Error::kLimit);
+  EXPECT_EQ(port.Read(b->iova, x.data(), 1).error(), Error::kBudget);
   ASSERT_TRUE(domain.Unmap(*a).ok());
   EXPECT_EQ(DeviceRead(b->iova, 1)[0], buffer[0]);
   ASSERT_TRUE(domain.Unmap(*b).ok());

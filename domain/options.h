@@ -7,6 +7,7 @@
 // The words of a domain: what it is made of, what it is told once, and what its
 // calls take and return beside the vocabulary of dma/mapper.h.
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,8 @@
 #include "bounce/memory_access.h"
 #include "bounce/page_source.h"
 #include "dma/address.h"
+#include "dma/asymmetric_fence.h"
+#include "dma/cpu.h"
 #include "dma/direction.h"
 #include "dma/invalidate.h"
 #include "dma/result.h"
@@ -34,10 +37,19 @@ struct DomainPolicies {
   using Memory = DirectMemory;          // MemoryAccess: the original buffers
   using Pages = HeapPages;              // PageSource: what the device sees
   using Invalidation = NoInvalidation;  // Invalidator
-  using LockType = SpinLock;            // Lock around IOTLB and records
+  using LockType = SpinLock;            // Lock around the coherent space
+  using Cpu = ThreadSlots;              // CpuLocal of the counters
   using Allocator = StandardAllocator;  // I/O addresses, thread-safe
   template <class T>
   using Atom = std::atomic<T>;
+  // Whether Unmap and Sync compare what is handed back with what was recorded
+  // (guarantees 4 and 9). Without, a wrong size or an old mapping is believed
+  // as long as some mapping begins there: for embedders who have shown their
+  // drivers right elsewhere.
+  static constexpr bool kCheckMappings = true;
+  // AsymmetricFence between maps, which are many, and faults, which are few.
+  template <template <class> class A>
+  using Fence = SymmetricFence<A>;
 };
 
 // A mapping or coherent block that nobody has ended.
@@ -71,7 +83,8 @@ struct DomainOptions {
   // Low bits of the buffer's address that its I/O address must have too (as
   // NVMe demands): 2^k - 1, less than a page. 0: each mapping begins on a page.
   std::uint64_t min_align_mask = 0;
-  // Most mappings and coherent blocks at a time, together; 0: no bound.
+  // Most mappings and coherent blocks at a time, together; 0: no bound. A bound
+  // makes all threads count on one counter.
   std::size_t max_mappings = 0;
   // Called by the destructor, in order of addresses, for each mapping and block
   // that is live then; after a Shutdown that succeeded none is. Null: nobody is
@@ -109,11 +122,12 @@ struct DomainStats {
   std::uint64_t bytes_to_device = 0;    // copied from buffers to bounce pages
   std::uint64_t bytes_from_device = 0;  // copied from bounce pages to buffers
   std::uint64_t maps = 0;               // streaming mappings ever made
-  std::uint64_t unmaps = 0;             // and ended
-  std::uint64_t faults = 0;             // bounce pages made and filled
+  std::array<std::uint64_t, 3> maps_by_direction = {};  // index: Direction
+  std::uint64_t unmaps = 0;                             // and ended
+  std::uint64_t faults = 0;       // bounce pages made and filled
   std::uint64_t refused = 0;      // Unmap, Sync, FreeCoherent of what is not so
   std::uint64_t live = 0;         // streaming mappings now
-  std::uint64_t high_water = 0;   // most of them at a time
+  std::uint64_t high_water = 0;   // most of them at a time (counters.h)
   std::uint64_t coherent = 0;     // coherent blocks now
   std::uint64_t quarantined = 0;  // of both, given up: invalidation failed
 };

@@ -7,103 +7,130 @@
 // The second half of stream.h: how mappings end, and what must hold between
 // calls. stream.h says why in this order.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "bounce/bounce.h"
+#include "bounce/slot.h"
 #include "dma/address.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
-#include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/checker.h"
 #include "domain/stream.h"
-#include "iotlb/iotlb.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
 
-// Checks all, then takes all out of the device's reach; or changes nothing.
+// Takes all, then ends all; or changes nothing.
 template <class Policies>
-Result<void> StreamSpace<Policies>::BeginUnmap(
-    std::span<const Mapping> mappings, MapAttributes attributes) {
-  if ((static_cast<std::uint32_t>(attributes) & ~kKnownAttributes) != 0) {
-    return Error::kInvalidArgument;
-  }
-  Guard guard(core_.lock);
-  if (core_.closed) return Error::kShutDown;
+Result<void> StreamSpace<Policies>::UnmapAll(std::span<const Mapping> mappings,
+                                             MapAttributes attributes) {
   for (std::size_t i = 0; i < mappings.size(); ++i) {
-    const Result<StreamRecord*> record = records_.Check(mappings[i]);
-    if (record.ok() && (*record)->pins == 0) {
-      (*record)->state = RecordState::kEnding;
-      continue;
-    }
+    const auto taken = checker_.Take(mappings[i], SlotState::kClaimed);
+    if (taken.ok()) continue;
+    bool twice = false;
     for (const Mapping& before : mappings.first(i)) {
-      records_.Of(before.iova)->state = RecordState::kLive;
+      (void)bounce_.Admit(*bounce_.SlotAt(before.iova));  // live again
+      twice = twice || before == mappings[i];
     }
-    return record.ok() ? Error::kBusy : core_.Refuse(record.error());
+    return Refuse(twice ? Error::kNotMapped : taken.error());
   }
   for (const Mapping& mapping : mappings) {
-    StreamRecord& record = *records_.Of(mapping.iova);
-    (void)core_.iotlb.RemoveExact(record.body(), record.mapping.tag).ok();
-    PlanDrain(record, attributes);
-    --core_.stats.live;
-    ++core_.stats.unmaps;
+    // seq_cst: before the pages are looked at (bounce/page_table.h).
+    bounce_.SlotAt(mapping.iova)
+        ->word.exchange(SlotWord(mapping.tag, SlotState::kEnding).bits(),
+                        std::memory_order_seq_cst);
   }
-  core_.BeginEnding(mappings.size());
-  return Ok();
+  Result<void> result;
+  for (const Mapping& mapping : mappings) {
+    const Result<void> r =
+        Finish(*bounce_.SlotAt(mapping.iova), mapping, attributes);
+    if (!r.ok() && result.ok()) result = r;
+  }
+  return result;
 }
 
-// Decides what will be copied back. REQUIRES: the lock.
+// Decides what will be copied back. REQUIRES: the pages are settled.
 template <class Policies>
-void StreamSpace<Policies>::PlanDrain(StreamRecord& record,
-                                      MapAttributes attributes) {
-  record.drains = DrainsFor(record.mapping.direction, attributes);
-  record.drain = record.body();
-  if (!record.drains || !bounce_.shares_pages()) return;
-  const Range slots = SlotsOf(record);
-  const Edges there = EdgesOf(slots);
-  if (!there.last) TrimTo(record, slots.last(), Side::kBefore);
-  if (!there.first) TrimTo(record, slots.first(), Side::kBehind);
+auto StreamSpace<Policies>::PlanDrain(const Mapping& mapping,
+                                      MapAttributes attributes) const -> Drain {
+  Drain drain{DrainsFor(mapping.direction, attributes),
+              Part(mapping, 0, mapping.size)};
+  if (!drain.any || !bounce_.shares_pages()) return drain;
+  if (bounce_.PageAt(drain.range.last()) == nullptr) {
+    const Iova cut = bounce_.PageRange(drain.range.last()).first();
+    const auto halves = drain.range.SplitAt(cut);
+    if (!halves.ok()) return {};
+    drain.range = halves->first;
+  }
+  if (bounce_.PageAt(drain.range.first()) == nullptr) {
+    const Iova last = bounce_.PageRange(drain.range.first()).last();
+    if (last >= drain.range.last()) return {};
+    drain.range = drain.range.SplitAt(last + 1)->second;
+  }
+  return drain;
 }
 
-// Cuts the page of `at` off what is copied back.
+// REQUIRES (both): the slot is `mapping`'s and kEnding, by this thread.
 template <class Policies>
-void StreamSpace<Policies>::TrimTo(StreamRecord& record, Iova at, Side keep) {
-  const Range cut = bounce_.PageRange(at);
-  if (!record.drains || !record.drain.Overlaps(cut)) return;
-  const auto halves = keep == Side::kBefore
-                          ? record.drain.SplitAt(cut.first())
-                          : record.drain.SplitAt(cut.last() + 1);
-  record.drains = halves.ok();
-  if (!halves.ok()) return;
-  record.drain = keep == Side::kBefore ? halves->first : halves->second;
-}
-
-// REQUIRES: BeginUnmap took the record to kEnding, in this thread.
-template <class Policies>
-Result<void> StreamSpace<Policies>::FinishUnmap(StreamRecord& record) {
-  const Range slots = SlotsOf(record);
+Result<void> StreamSpace<Policies>::FinishUnmap(Slot& slot,
+                                                const Mapping& mapping,
+                                                MapAttributes attributes) {
+  const Range slots = Part(mapping, 0, mapping.size).RoundOutToPages(page_);
+  bounce_.SettleAll(slots);
+  const Drain drain = PlanDrain(mapping, attributes);
   const Result<void> gone = core_.invalidation.Invalidate(slots);
   std::uint64_t bytes = 0;
   Result<void> copied;
-  if (record.drains) {
-    const std::uint64_t skipped = record.drain.first() - record.mapping.iova;
-    copied = bounce_.CopyOut(record.drain, record.buffer + skipped, &bytes);
+  if (drain.any) {
+    copied = bounce_.CopyOut(
+        drain.range, BufferOf(slot) + (drain.range.first() - mapping.iova),
+        &bytes);
   }
   // A shared page goes on being seen through its other mappings.
   if (bounce_.shares_pages()) bounce_.Scrub(slots);
-  {
-    Guard guard(core_.lock);
-    record.state = gone.ok() ? RecordState::kFree : RecordState::kQuarantined;
-    core_.stats.bytes_from_device += bytes;
-    if (!gone.ok()) ++core_.stats.quarantined;
+  const Result<void> freed =
+      End(slot, slots, page_.PagesFor(slots.size()), gone, bytes);
+  return freed.ok() ? copied : freed;
+}
+
+// The same for a mapping of one slot on a page of its own.
+template <class Policies>
+Result<void> StreamSpace<Policies>::FinishSlot(Slot& slot,
+                                               const Mapping& mapping,
+                                               MapAttributes attributes) {
+  const Range slots = Range::Byte(mapping.iova).RoundOutToPages(page_);
+  const std::byte* const page = bounce_.SettleSlot(slot);
+  const Result<void> gone = core_.invalidation.Invalidate(slots);
+  std::uint64_t bytes = 0;
+  Result<void> copied;
+  if (page != nullptr && DrainsFor(mapping.direction, attributes) &&
+      BounceType::WasFilled(slot)) {
+    bytes = mapping.size;
+    copied = bounce_.CopyPartOut(page, mapping.iova, BufferOf(slot), bytes);
   }
-  if (!gone.ok()) return gone;
-  bounce_.Release(slots);
-  const auto freed = iova_.Free(slots.first(), page_.PagesFor(slots.size()));
-  return copied.ok() ? freed : copied;
+  const Result<void> freed = End(slot, slots, 1, gone, bytes);
+  return freed.ok() ? copied : freed;
+}
+
+// The last steps, in their order. `gone`: what the invalidation returned.
+template <class Policies>
+Result<void> StreamSpace<Policies>::End(Slot& slot, Range slots,
+                                        std::uint64_t pages, Result<void> gone,
+                                        std::uint64_t bytes) {
+  core_.counters.CountUnmap(bytes);
+  core_.GiveQuota();
+  if (!gone.ok()) [[unlikely]] {
+    core_.CountQuarantined();
+    bounce_.Vacate(slot, SlotState::kQuarantined);
+    return gone;
+  }
+  const auto freed = iova_.Free(slots.first(), pages);
+  bounce_.Vacate(slot, SlotState::kFree);
+  return freed;
 }
 
 template <class Policies>
@@ -111,22 +138,16 @@ bool StreamSpace<Policies>::CheckInvariants() const {
   bool good = bounce_.CheckInvariants();
   std::uint64_t live = 0;
   std::uint64_t quarantined = 0;
-  std::uint64_t claims = 0;
-  records_.ForEach([&](const StreamRecord& record) {
-    live += record.state == RecordState::kLive ? 1 : 0;
-    quarantined += record.state == RecordState::kQuarantined ? 1 : 0;
-    claims += SlotsOf(record).PagesTouchedMinusOne(bounce_.page()) + 1;
-    auto e = core_.iotlb.First(record.body());
-    // Slots are disjoint: the first entry in them is the mapping's, or none is.
-    const bool mapped = e != nullptr && e->range == record.body() &&
-                        e->token == record.mapping.tag &&
-                        e->address == record.buffer;
-    good = good && record.pins == 0 &&
-           (record.state == RecordState::kLive ? mapped : e == nullptr);
+  ForEachMapping([&](const Shown& m) {
+    good = good && m.word.pins() == 0;
+    live += m.word.state() == SlotState::kLive ? 1 : 0;
+    quarantined += m.word.state() == SlotState::kQuarantined ? 1 : 0;
   });
-  bounce_.ForEach([&](Range, std::byte*, std::uint64_t n) { claims -= n; });
-  return good && claims == 0 && live == core_.stats.live &&
-         quarantined <= core_.stats.quarantined;
+  DomainStats stats;
+  core_.counters.AddTo(stats);
+  // relaxed: no call is under way.
+  return good && live == stats.live &&
+         quarantined <= core_.quarantined.load(std::memory_order_relaxed);
 }
 
 }  // namespace internal

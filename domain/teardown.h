@@ -7,9 +7,11 @@
 // The end of a domain: the list of what leaked, Shutdown and the destructor.
 // Part of domain.h, which says what they promise.
 
+#include <atomic>
 #include <cstdint>
 
 #include "dma/address.h"
+#include "dma/atom.h"
 #include "dma/direction.h"
 #include "dma/result.h"
 #include "dma/sync.h"
@@ -35,20 +37,22 @@ template <class Report>
 std::uint64_t Domain<Policies>::ReportLeaks(Report&& report) const {
   if (!open()) return 0;
   std::uint64_t count = 0;
+  spaces_->stream.ForEachMapping([&](const auto& m) {
+    if (!m.word.is_live()) return;
+    ++count;
+    report(Leak{Leak::Kind::kStream, m.b.body, m.b.buffer, m.b.direction,
+                m.word.tag()});
+  });
   Iova next = Iova::Min();
   for (bool more = true; more; ++count) {
     Leak leak;
+    leak.kind = Leak::Kind::kCoherent;
     {
       Guard guard(core_.lock);
       auto e = core_.iotlb.First(*Range::FromFirstLast(next, Iova::Max()));
       if (e == nullptr) return count;
-      const bool stream = e->range.first().value() < options_.bounce_size;
-      leak.kind = stream ? Leak::Kind::kStream : Leak::Kind::kCoherent;
       leak.range = e->range;
       leak.memory = e->address;
-      const Result<Direction> direction = DirectionFor(e->permission);
-      if (direction.ok()) leak.direction = *direction;
-      if (stream) leak.tag = static_cast<std::uint32_t>(e->token);
     }
     report(static_cast<const Leak&>(leak));
     more = leak.range.last() < Iova::Max();
@@ -65,16 +69,31 @@ Result<void> Domain<Policies>::Shutdown(Report&& report, Teardown teardown) {
   bool refused = false;
   {
     Guard guard(core_.lock);
-    if (core_.closed) return Error::kShutDown;
+    // relaxed: written under the lock.
+    if (core_.phase.load(std::memory_order_relaxed) ==
+        internal::DomainPhase::kClosed) {
+      return Error::kShutDown;
+    }
+    // The phase before the records. Whoever makes a mapping writes its record
+    // first and looks at the phase behind the light fence. relaxed: the fence
+    // orders it.
+    core_.phase.store(internal::DomainPhase::kClosing,
+                      std::memory_order_relaxed);
+    Core::Fence::Heavy();
     const bool live =
-        core_.stats.live != 0 || core_.stats.coherent != 0 || core_.IsEnding();
+        core_.coherent != 0 || core_.IsEnding() || spaces_->stream.IsInUse();
     refused = live && teardown != Teardown::kForce;
-    if (!refused) {
-      core_.closed = true;
+    // What is not live and comes to be seen yet is a Map's that will look at
+    // the phase, and takes it back itself.
+    if (live && !refused) {
       core_.iotlb.Clear();
       spaces_->stream.Abandon();
       spaces_->coherent.Abandon();
     }
+    // release: pairs with the acquire of IsOpen.
+    core_.phase.store(
+        refused ? internal::DomainPhase::kOpen : internal::DomainPhase::kClosed,
+        std::memory_order_release);
   }
   // First the verdict, then the list: a success has left nothing unreported,
   // whatever other threads map meanwhile.

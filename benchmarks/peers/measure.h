@@ -71,7 +71,12 @@ inline double ClockReadNs() {
 // Makes the compiler believe that `value` is used.
 template <class T>
 inline void Keep(const T& value) {
-  asm volatile("" : : "r,m"(value) : "memory");
+  if constexpr (sizeof(T) <= sizeof(void*)) {
+    asm volatile("" : : "r,m"(value) : "memory");
+  } else {
+    // Where it is: with a choice of registers it would be copied first.
+    asm volatile("" : : "m"(value) : "memory");
+  }
 }
 
 // Tells the CPU that this is a spinning loop.

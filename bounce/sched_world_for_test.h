@@ -1,0 +1,331 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_BOUNCE_SCHED_WORLD_FOR_TEST_H_
+#define DMAMAP_BOUNCE_SCHED_WORLD_FOR_TEST_H_
+
+// The shipped Bounce under the deterministic scheduler: tiny pages, memory that
+// notices who uses it, and words that can be made to lie.
+//
+// The bytes of pages and buffers move by memcpy, which the scheduler does not
+// see. A plain variable for each stands for them:
+//
+//   a page    written by who allocates, fills or frees it, read by who uses it:
+//             a page that goes away under its user is a data race.
+//   a buffer  read by each copy to a page, written by each copy back and by the
+//             driver: a fault that reads a buffer which has been given back is
+//             a data race.
+//   a slot    written by who has shown a mapping there, read by the device that
+//             found it live.
+//
+// A page is never handed out twice in an execution, so that one which went away
+// is known by its address.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "bounce/bounce.h"
+#include "bounce/memory_access.h"
+#include "bounce/page_source.h"
+#include "bounce/slot.h"
+#include "dma/address.h"
+#include "dma/asymmetric_fence.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "testing/sched/explore.h"
+
+namespace dmamap::inline v0 {
+
+inline constexpr std::uint64_t kSchedSlot = 64;  // bytes
+
+class SchedPages {
+ public:
+  // All pages of an execution.
+  static constexpr std::size_t kPages = 8;
+  static constexpr std::size_t kBytes = 4 * kSchedSlot;  // of each, at most
+
+  Result<std::byte*> Allocate(PageSize page, std::uint64_t pages) {
+    sched::Check(next_ < kPages && pages == 1 && page.bytes() <= kBytes,
+                 "more pages than the world has");
+    const std::size_t n = next_++ % kPages;
+    use_[n] = 1;
+    fresh_[Caller()] = &use_[n];
+    memory_[n].fill(std::byte{0});
+    return memory_[n].data();
+  }
+  // The caller copies from a buffer: to the page that it is making, if it is.
+  void Fill() {
+    if (fresh_[Caller()] != nullptr) *fresh_[Caller()] = 1;
+  }
+  // And now it is made, or another one is there.
+  void EndFill() { fresh_[Caller()] = nullptr; }
+
+  void Free(std::byte* memory, PageSize, std::uint64_t) {
+    sched::Plain<int>& use = use_[NumberOf(memory)];
+    sched::Check(use.Get() == 1, "a page is freed twice");
+    use = 2;
+    ++freed_;
+  }
+  // The caller reads or writes the page's bytes.
+  void Use(const std::byte* memory) const {
+    sched::Check(use_[NumberOf(memory)].Get() == 1, "uses a page that is gone");
+  }
+  std::size_t in_use() const { return next_ - freed_; }
+
+  // The calling thread, or who runs the threads.
+  static std::size_t Caller() {
+    const std::size_t thread = sched::ThreadIndex();
+    return thread == sched::kNoThread ? sched::kMaxThreads : thread;
+  }
+
+ private:
+  std::size_t NumberOf(const std::byte* memory) const {
+    const auto n =
+        static_cast<std::size_t>(memory - memory_[0].data()) / kBytes;
+    sched::Check(n < next_, "not a page");
+    return n % kPages;
+  }
+  std::size_t next_ = 0;
+  std::size_t freed_ = 0;
+  std::array<sched::Plain<int>, kPages> use_;
+  std::array<sched::Plain<int>*, sched::kMaxThreads + 1> fresh_ = {};
+  alignas(kBytes) std::array<std::array<std::byte, kBytes>, kPages> memory_;
+};
+static_assert(PageSource<SchedPages>);
+
+// Buffer n holds bytes of the value n + 1.
+class SchedMemory {
+ public:
+  static constexpr std::size_t kBuffers = 3;
+  static constexpr std::size_t kBytes = 4 * kSchedSlot;
+
+  explicit SchedMemory(SchedPages& pages) : pages_(pages) {
+    for (std::size_t n = 0; n < kBuffers; ++n) bytes_[n].fill(ByteOf(n));
+  }
+  static std::byte ByteOf(std::size_t n) {
+    return static_cast<std::byte>(n + 1);
+  }
+  PhysAddr At(std::size_t n) const { return PhysAddrOf(bytes_[n].data()); }
+  std::size_t NumberOf(PhysAddr at) const {
+    return static_cast<std::size_t>(at - At(0)) / kBytes;
+  }
+  // The driver uses its buffer, which no fault may read any more.
+  void Overwrite(std::size_t n) {
+    used_[n] = 1;
+    bytes_[n].fill(std::byte{0xee});
+  }
+  // Whether the calling thread's copies go to buffers from now on.
+  void set_copies_back(bool back) { copies_back_[SchedPages::Caller()] = back; }
+
+  MemoryWindow Open(PhysAddr at, std::size_t length) {
+    sched::Plain<int>& used = used_[NumberOf(at)];
+    if (copies_back_[SchedPages::Caller()]) {
+      used = 1;
+    } else {
+      (void)used.Get();
+      pages_.Fill();
+    }
+    return {PointerTo(at), length};
+  }
+  void Close(const MemoryWindow&) {}
+
+ private:
+  SchedPages& pages_;
+  std::array<sched::Plain<int>, kBuffers> used_;
+  std::array<bool, sched::kMaxThreads + 1> copies_back_ = {};
+  std::array<std::array<std::byte, kBytes>, kBuffers> bytes_;
+};
+static_assert(MemoryAccess<SchedMemory>);
+
+// Negative controls: sched::Atomic, but what a 64-bit one loads is what
+// Lie::Told says. (An alias FaultyAtom below makes a policy of it.)
+template <class Lie>
+class LyingWord : public sched::Atomic<std::uint64_t> {
+  using Base = sched::Atomic<std::uint64_t>;
+
+ public:
+  using Base::Base;
+  std::uint64_t load(std::memory_order order,
+                     sched::Site site = sched::Site::Here()) const {
+    const std::uint64_t truth = Base::load(order, site);
+    return Lie::Told(sched::FunctionName(site.function), truth);
+  }
+};
+template <class Lie>
+struct LyingAtoms {
+  template <class T>
+  using Atom = std::conditional_t<std::is_same_v<T, std::uint64_t>,
+                                  LyingWord<Lie>, sched::Atomic<T>>;
+};
+
+// Negative controls, too: a fence on one side, or on none.
+struct NoLightFence : SymmetricFence<sched::Atomic> {
+  static void Light() {}
+};
+struct NoHeavyFence : SymmetricFence<sched::Atomic> {
+  static void Heavy() {}
+};
+struct NoFence : NoLightFence {
+  static void Heavy() {}
+};
+
+// Some pages in slots of 64 bytes, and what the threads of a test do to them.
+template <template <class> class Atom = sched::Atomic,
+          class Fence = SymmetricFence<sched::Atomic>>
+class BounceWorld {
+ public:
+  using BounceType = Bounce<SchedPages, SchedMemory, Atom, Fence>;
+  using Slot = typename BounceType::Slot;
+
+  BounceWorld(std::uint64_t pages, std::uint64_t slots_a_page) {
+    const std::uint64_t page = slots_a_page * kSchedSlot;
+    const auto made = bounce_.Init({.size = pages * page,
+                                    .page = *PageSize::FromBytes(page),
+                                    .slot = *PageSize::FromBytes(kSchedSlot)});
+    sched::Check(made.ok(), "Init");
+    const Range all = *Range::FromSize(Iova(0), pages * page);
+    sched::Check(bounce_.Prepare(all).ok(), "Prepare");
+  }
+
+  BounceType& bounce() { return bounce_; }
+  SchedPages& pages() { return pages_; }
+  SchedMemory& memory() { return memory_; }
+  static Iova SlotIova(std::uint64_t n) { return Iova(n * kSchedSlot); }
+
+  // A mapping of buffer `n` in `count` slots from `first` on: with a byte of
+  // padding in front of it and two behind.
+  BounceBuffer Shape(std::uint64_t first, std::uint64_t count,
+                     std::size_t n) const {
+    BounceBuffer b;
+    b.slots = *Range::FromSize(SlotIova(first), count * kSchedSlot);
+    b.body = *Range::FromSize(SlotIova(first) + 1, count * kSchedSlot - 3);
+    b.buffer = memory_.At(n);
+    return b;
+  }
+
+  // Makes a mapping, as Domain::Map does.
+  Slot& Show(const BounceBuffer& b) {
+    Slot& first = **bounce_.Prepare(b.slots);
+    std::uint64_t bytes = 0;
+    const bool alone = !bounce_.shares_pages() && b.slots.size() == kSchedSlot;
+    const Result<void> shown =
+        alone ? bounce_.ShowSlot(first, b.body.size(), b.buffer,
+                                 SlotShape(b.body.first() - b.slots.first(), b),
+                                 &bytes)
+              : bounce_.Show(first, b, &bytes);
+    sched::Check(shown.ok(), "Show");
+    ForEachSlotOf(b, [](sched::Plain<int>& contents) { contents = 1; });
+    return first;
+  }
+  Slot& Map(const BounceBuffer& b) {
+    Slot& first = Show(b);
+    bounce_.Admit(first);
+    return first;
+  }
+  // The first step of its end, as Domain::Unmap's.
+  void BeginEnd(Slot& first) {
+    const SlotWord now(first.word.load(std::memory_order_relaxed));
+    first.word.exchange(now.To(SlotState::kEnding).bits(),
+                        std::memory_order_seq_cst);
+  }
+  // All of it; nothing is copied back.
+  void End(Slot& first, const BounceBuffer& b) {
+    BeginEnd(first);
+    bounce_.SettleAll(b.slots);
+    bounce_.Scrub(b.slots);
+    bounce_.Vacate(first, SlotState::kFree);
+  }
+
+  // A device's access: the page of `at`, whose bytes may be used.
+  std::byte* Touch(Iova at) {
+    bool made = false;
+    std::uint64_t bytes = 0;
+    const auto page = bounce_.Touch(
+        at, [] { return Ok(); }, &made, &bytes);
+    pages_.EndFill();
+    sched::Check(page.ok(), "Touch");
+    if (!page.ok()) return nullptr;
+    pages_.Use(*page);
+    touched_made_ += made ? 1 : 0;
+    return *page;
+  }
+  // Pages that Touch has made.
+  int made() const { return touched_made_; }
+
+  // Whether `page` shows `b` in its slots: its bytes and zeros.
+  bool Shows(const std::byte* page, const BounceBuffer& b) {
+    const Range range = bounce_.PageRange(b.slots.first());
+    const std::byte value = SchedMemory::ByteOf(memory_.NumberOf(b.buffer));
+    const Range here = *b.slots.Intersect(range);
+    for (std::uint64_t i = 0; i < here.size(); ++i) {
+      const Iova at = here.first() + i;
+      const std::byte want = b.body.Contains(at) ? value : std::byte{0};
+      if (page[at - range.first()] != want) return false;
+    }
+    return true;
+  }
+  // Checks that a live `b` is there, in full; its first page. The caller knows
+  // that it is live.
+  std::byte* CheckShown(const BounceBuffer& b) {
+    std::byte* const page = Touch(b.body.first());
+    if (page == nullptr) return nullptr;
+    ForEachSlotOf(b, [](sched::Plain<int>& contents) { (void)contents.Get(); });
+    sched::Check(Shows(page, b), "a mapping is not shown");
+    return page;
+  }
+
+ private:
+  template <class F>
+  void ForEachSlotOf(const BounceBuffer& b, F f) {
+    const std::uint64_t last = b.slots.last().value() / kSchedSlot;
+    for (auto n = b.slots.first().value() / kSchedSlot; n <= last; ++n) {
+      f(contents_[static_cast<std::size_t>(n) % contents_.size()]);
+    }
+  }
+
+  SchedPages pages_;
+  SchedMemory memory_{pages_};
+  BounceType bounce_{pages_, memory_};
+  std::array<sched::Plain<int>, 8> contents_;
+  int touched_made_ = 0;
+};
+
+// A call looks at the root of the table for each slot that it needs, and is no
+// spin loop (testing/sched/progress.h); those have an AtomRelax.
+inline constexpr std::uint32_t kSchedRereads = 16;
+
+// Every execution of `body` with so many preemptions holds.
+inline sched::Report Holds(const char* name, const sched::Body& body,
+                           std::uint32_t preemptions = 2) {
+  const sched::Report report = sched::Explore(
+      {.name = name, .preemptions = preemptions, .rereads = kSchedRereads},
+      body);
+  EXPECT_TRUE(report.ok && report.complete) << report;
+  EXPECT_FALSE(report.cut_history) << report;
+  testing::Test::RecordProperty(name, std::to_string(report.executions));
+  return report;
+}
+// Some execution does not.
+inline void IsFound(const char* name, const sched::Body& body,
+                    const sched::Weaken& weaken = {},
+                    std::uint32_t preemptions = 2) {
+  const sched::Report report = sched::Explore({.name = name,
+                                               .preemptions = preemptions,
+                                               .rereads = kSchedRereads,
+                                               .weaken = weaken},
+                                              body);
+  EXPECT_FALSE(report.ok) << report << weaken.function;
+  testing::Test::RecordProperty(name, report.failure);
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_BOUNCE_SCHED_WORLD_FOR_TEST_H_
