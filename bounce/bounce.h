@@ -224,29 +224,10 @@ class Bounce {
 
   // f(const Shown&) for each mapping that is shown on the page of `at`.
   template <class F>
-  void ForEachShown(Iova at, F&& f) const {
-    const Range range = PageRange(at);
-    const std::uint64_t last = NumberOf(range.last());
-    for (std::uint64_t n = NumberOf(range.first()); n <= last; ++n) {
-      const Result<Shown> found = LookAt(n);
-      // One that has given its address back may have a new one begin in its
-      // slots: only what is shown owns them.
-      if (!found.ok() || !found->word.is_shown()) continue;
-      f(*found);
-      n = NumberOf(found->b.slots.last());
-    }
-  }
+  void ForEachShown(Iova at, F&& f) const;
   // f(const Shown&) for each mapping of any state but kFree, in order.
   template <class F>
-  void ForEachMapping(F&& f) const {
-    table_.ForEachSlot(0, ~std::uint64_t{0}, [&](std::uint64_t n, Slot& slot) {
-      // W2, acquire: pairs with W1.
-      const SlotWord word(slot.word.load(std::memory_order_acquire));
-      if (word.is_free()) return;
-      const Result<Shown> found = LookAt(n);
-      if (found.ok() && found->slot == &slot) f(*found);
-    });
-  }
+  void ForEachMapping(F&& f) const;
 
   // The page that holds `at`, or nullptr; its range of I/O addresses.
   std::byte* PageAt(Iova at) const { return table_.Find(page().Number(at)); }
@@ -262,46 +243,15 @@ class Bounce {
   // kUnsupported when a buffer cannot be reached.
   template <class Allowed>
   Result<std::byte*> Touch(Iova at, Allowed&& allowed, bool* made,
-                           std::uint64_t* bytes) {
-    const std::uint64_t index = page().Number(at);
-    if (const Result<void> r = allowed(); !r.ok()) return r.error();
-    if (std::byte* const page_data = table_.Find(index)) return page_data;
-    // Memory is taken before the page is, and so the question is asked again.
-    Result<std::byte*> fresh = table_.NewPage();
-    if (!fresh.ok() && ReclaimIdle() != 0) fresh = table_.NewPage();
-    if (!fresh.ok()) return fresh;
-    std::byte* const there = table_.Lock(index);
-    Fence::Heavy();  // the page before the words
-    Result<void> r = allowed();
-    if (r.ok() && there == nullptr) r = FillNew(at, *fresh, bytes);
-    *made = r.ok() && there == nullptr;
-    table_.Unlock(index, *made ? *fresh : there);
-    if (!*made) table_.Discard(*fresh);
-    if (!r.ok()) return r.error();
-    return *made ? *fresh : there;
-  }
+                           std::uint64_t* bytes);
 
   // Gives the pages of `pages` back; how many. kBusy, and nothing is given
   // back, while one of them has a mapping (one that comes meanwhile keeps its
   // own page and is kBusy too); kOutOfRange beyond the table; kInvalidArgument
   // unless whole pages.
-  Result<std::uint64_t> Reclaim(Range pages) {
-    if (!pages.IsPageAligned(page())) return Error::kInvalidArgument;
-    const std::uint64_t first = page().Number(pages.first());
-    const std::uint64_t last = page().Number(pages.last());
-    if (last >= table_.count()) return Error::kOutOfRange;
-    for (Sweep sweep = {.only_look = true};; sweep = {}) {
-      SweepIdle(first, last, sweep);
-      if (sweep.busy != 0) return Error::kBusy;
-      if (!sweep.only_look) return sweep.freed;
-    }
-  }
+  Result<std::uint64_t> Reclaim(Range pages);
   // Gives back every page that has no mapping; how many.
-  std::uint64_t ReclaimIdle() {
-    Sweep sweep;
-    SweepIdle(0, table_.count() - 1, sweep);
-    return sweep.freed;
-  }
+  std::uint64_t ReclaimIdle();
 
   // f(range of the page, its memory) for each page that is there.
   template <class F>
@@ -315,14 +265,7 @@ class Bounce {
 
   // Zeros what was copied to `slots` on the pages that are there. REQUIRES:
   // their mapping has ended.
-  void Scrub(Range slots) {
-    table_.EachSlot(NumberOf(slots.first()), NumberOf(slots.last()),
-                    [this](std::uint64_t n, Slot& slot) {
-                      std::byte* const data = PageAt(IovaOf(n));
-                      if (data != nullptr)
-                        Tidy(slot, At(data, IovaOf(n)), 0, 0);
-                    });
-  }
+  void Scrub(Range slots);
 
   // CopyOut for bytes of one page, whose memory is `page_data`.
   Result<void> CopyPartOut(const std::byte* page_data, Iova at, PhysAddr buffer,
@@ -336,30 +279,8 @@ class Bounce {
   // device ever saw them, and CopyOut those that show nothing of the mapping.
   // CopyIn waits for a page that is being made, and
   // REQUIRES that the caller's pin comes before it in the order.
-  Result<void> CopyIn(Range part, PhysAddr buffer, std::uint64_t* bytes) {
-    SettleAll(part);
-    return ForEachRun(part, FindPage, [&](Range piece, std::byte* data) {
-      *bytes += piece.size();
-      return CopyFromMemory(memory_, buffer + (piece.first() - part.first()),
-                            data, Size(piece));
-    });
-  }
-  Result<void> CopyOut(Range part, PhysAddr buffer, std::uint64_t* bytes) {
-    const std::uint64_t begin = NumberOf(part.first());
-    const auto filled = [&](std::uint64_t index, const Slot& first) {
-      std::byte* const data = Table::FindAt(first);
-      if (data == nullptr) return data;
-      const std::uint64_t n = NumberOf(Iova(index << page().shift()));
-      const Slot& own =
-          shares_pages() ? *table_.FindSlot(std::max(begin, n)) : first;
-      return WasFilled(own) ? data : nullptr;
-    };
-    return ForEachRun(part, filled, [&](Range piece, std::byte* data) {
-      *bytes += piece.size();
-      return CopyToMemory(memory_, buffer + (piece.first() - part.first()),
-                          data, Size(piece));
-    });
-  }
+  Result<void> CopyIn(Range part, PhysAddr buffer, std::uint64_t* bytes);
+  Result<void> CopyOut(Range part, PhysAddr buffer, std::uint64_t* bytes);
   // Whether the page of a mapping's slot, which is there, was filled from the
   // mapping: not if it was made as the mapping ended. REQUIRES: the slot is the
   // mapping's, and its page was looked up before.
@@ -367,18 +288,7 @@ class Bounce {
 
   // REQUIRES: nobody else uses the table. Each page is aligned, and no slot
   // belongs to two mappings.
-  bool CheckInvariants() const {
-    bool good = true;
-    ForEachPage([&](Range, std::byte* data) {
-      good = good && page().IsAligned(PhysAddrOf(data).value());
-    });
-    std::uint64_t next = 0;
-    ForEachMapping([&](const Shown& m) {
-      good = good && NumberOf(m.b.slots.first()) >= next;
-      next = NumberOf(m.b.slots.last()) + 1;
-    });
-    return good;
-  }
+  bool CheckInvariants() const;
 
  private:
   // Pages that are taken at a time, so that one heavy fence serves them all.
@@ -415,28 +325,7 @@ class Bounce {
     return word;
   }
 
-  Result<Shown> LookAt(std::uint64_t n) const {
-    for (;;) {
-      Slot* slot = table_.FindSlot(n);
-      if (slot == nullptr) return Error::kNotMapped;
-      std::uint64_t first = n;
-      // seq_cst: after Lock, if the caller has the page (page_table.h). W2 too.
-      SlotWord word(slot->word.load(std::memory_order_seq_cst));
-      if (word.is_free()) {
-        const std::uint64_t owner = slot->owner.load(std::memory_order_seq_cst);
-        if (owner == 0) return Error::kNotMapped;
-        first = owner - 1;
-        slot = table_.FindSlot(first);
-        word = SlotWord(slot->word.load(std::memory_order_seq_cst));
-        if (word.is_free()) return Error::kNotMapped;
-      }
-      Shown found;
-      // Another mapping of the slot, at the next turn, or none.
-      if (!Read(IovaOf(first), *slot, word, found)) continue;
-      if (NumberOf(found.b.slots.last()) < n) return Error::kNotMapped;
-      return found;
-    }
-  }
+  Result<Shown> LookAt(std::uint64_t n) const;
 
   [[gnu::noinline]] void OwnSlots(std::uint64_t first, std::uint64_t last) {
     table_.EachSlot(first + 1, last, [&](std::uint64_t, Slot& slot) {
@@ -487,12 +376,7 @@ class Bounce {
     Tidy(slot, At(page_data, first), static_cast<std::uint32_t>(begin),
          static_cast<std::uint32_t>(end));
   }
-  void TidyPart(Range part, std::byte* page_data, Range body) const {
-    table_.EachSlot(NumberOf(part.first()), NumberOf(part.last()),
-                    [&](std::uint64_t n, Slot& slot) {
-                      TidyFor(slot, n, page_data, body);
-                    });
-  }
+  void TidyPart(Range part, std::byte* page_data, Range body) const;
   // Body bytes to one piece of host memory.
   Result<void> Write(Range piece, std::byte* data, const BounceBuffer& b,
                      std::uint64_t* bytes) {
@@ -506,42 +390,9 @@ class Bounce {
   }
 
   [[gnu::noinline]] Result<void> Fill(const BounceBuffer& b,
-                                      std::uint64_t* bytes) {
-    const bool shares = shares_pages();
-    const auto ready = [&](std::uint64_t index, Slot& first) {
-      std::byte* const data = table_.SettleAt(first);
-      if (data == nullptr) return data;
-      if (!shares) {
-        TidyFor(first, index, data, b.body);
-      } else {
-        const Range whole = PageRange(Iova(index << page().shift()));
-        TidyPart(*b.slots.Intersect(whole), data, b.body);
-      }
-      return data;
-    };
-    return ForEachRun(b.body, ready, [&](Range piece, std::byte* data) {
-      return Write(piece, data, b, bytes);
-    });
-  }
+                                      std::uint64_t* bytes);
   // A page that nobody sees yet, from all that is shown on it. REQUIRES: Lock.
-  Result<void> FillNew(Iova at, std::byte* page_data, std::uint64_t* bytes) {
-    const Range range = PageRange(at);
-    table_.ForEachSlot(NumberOf(range.first()), NumberOf(range.last()),
-                       [](std::uint64_t, Slot& slot) {
-                         slot.dirty_first = 0;
-                         slot.dirty_end = 0;
-                       });
-    Result<void> result;
-    ForEachShown(at, [&](const Shown& m) {
-      const Range part = *m.b.slots.Intersect(range);
-      TidyPart(part, page_data, m.b.body);
-      const Result<Range> body = part.Intersect(m.b.body);
-      const Result<void> r =
-          Write(*body, At(page_data, body->first()), m.b, bytes);
-      if (!r.ok() && result.ok()) result = r;
-    });
-    return result;
-  }
+  Result<void> FillNew(Iova at, std::byte* page_data, std::uint64_t* bytes);
 
   static std::byte* FindPage(std::uint64_t, const Slot& first) {
     return Table::FindAt(first);
@@ -550,76 +401,12 @@ class Bounce {
   // one piece in host memory, on the pages that are there; ends at the first
   // error. page_of(index, first Slot&) -> memory or nullptr.
   template <class PageOf, class F>
-  Result<void> ForEachRun(Range range, PageOf&& page_of, F&& f) {
-    std::uint64_t begin = 0;   // of the run, a page's number
-    std::uint64_t behind = 0;  // it; equal: there is no run
-    std::byte* data = nullptr;
-    Result<void> result;
-    const auto flush = [&] {
-      if (begin == behind || !result.ok()) return;
-      const Iova first(begin << page().shift());
-      const Iova last(((behind - 1) << page().shift()) | page().mask());
-      const Range piece = *range.Intersect(*Range::FromFirstLast(first, last));
-      result = f(piece, data + (piece.first() - first));
-    };
-    table_.EachPage(page().Number(range.first()), page().Number(range.last()),
-                    [&](std::uint64_t index, Slot& slot) {
-                      std::byte* const found = page_of(index, slot);
-                      if (found != nullptr && begin != behind &&
-                          found == data + ((index - begin) << page().shift())) {
-                        ++behind;
-                        return;
-                      }
-                      flush();
-                      begin = index;
-                      behind = found != nullptr ? index + 1 : index;
-                      data = found;
-                    });
-    flush();
-    return result;
-  }
+  Result<void> ForEachRun(Range range, PageOf&& page_of, F&& f);
 
   // Holds until Unlock, if the caller has the page.
-  bool InUse(std::uint64_t index) const {
-    const Range range = PageRange(Iova(index << page().shift()));
-    bool used = false;
-    const std::uint64_t first = NumberOf(range.first());
-    table_.ForEachSlot(
-        first, NumberOf(range.last()), [&](std::uint64_t n, Slot& slot) {
-          // seq_cst: after Lock (page_table.h).
-          const SlotWord word(slot.word.load(std::memory_order_seq_cst));
-          used = used || !word.is_free() || (n == first && LookAt(n).ok());
-        });
-    return used;
-  }
-  void SweepIdle(std::uint64_t first, std::uint64_t last, Sweep& sweep) {
-    table_.ForEachPageIn(first, last, [&](std::uint64_t index) {
-      if (sweep.only_look || table_.Find(index) == nullptr) {
-        sweep.busy += InUse(index) ? 1 : 0;
-        return;
-      }
-      // In ascending order, as all who hold several.
-      (void)table_.Lock(index);
-      sweep.page[sweep.locked++] = index;
-      if (sweep.locked == sweep.page.size()) FreeIdle(sweep);
-    });
-    FreeIdle(sweep);
-  }
-  void FreeIdle(Sweep& sweep) {
-    if (sweep.locked == 0) return;
-    Fence::Heavy();  // the pages before the words
-    for (std::size_t i = 0; i < sweep.locked; ++i) {
-      const std::uint64_t index = sweep.page[i];
-      std::byte* const data = table_.Find(index);
-      const bool used = InUse(index);
-      table_.Unlock(index, used ? data : nullptr);
-      sweep.busy += used ? 1 : 0;
-      if (used || data == nullptr) continue;
-      table_.Discard(data);
-      ++sweep.freed;
-    }
-    sweep.locked = 0;
-  }
+  bool InUse(std::uint64_t index) const;
+  void SweepIdle(std::uint64_t first, std::uint64_t last, Sweep& sweep);
+  void FreeIdle(Sweep& sweep);
 
   Table table_;
   Memory& memory_;
@@ -627,5 +414,9 @@ class Bounce {
 };
 
 }  // namespace dmamap::inline v0
+
+#include "bounce/bounce_copy.h"   // IWYU pragma: export
+#include "bounce/bounce_look.h"   // IWYU pragma: export
+#include "bounce/bounce_pages.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_BOUNCE_BOUNCE_H_

@@ -1,0 +1,128 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_BOUNCE_BOUNCE_COPY_H_
+#define DMAMAP_BOUNCE_BOUNCE_COPY_H_
+
+// The contents of Bounce's pages: what is filled, copied and zeroed. Included
+// by bounce/bounce.h alone.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "bounce/bounce.h"
+
+namespace dmamap::inline v0 {
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+void Bounce<Source, Memory, Atom, Fence>::Scrub(Range slots) {
+  table_.EachSlot(NumberOf(slots.first()), NumberOf(slots.last()),
+                  [this](std::uint64_t n, Slot& slot) {
+                    std::byte* const data = PageAt(IovaOf(n));
+                    if (data != nullptr) Tidy(slot, At(data, IovaOf(n)), 0, 0);
+                  });
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+Result<void> Bounce<Source, Memory, Atom, Fence>::CopyIn(Range part,
+                                                         PhysAddr buffer,
+                                                         std::uint64_t* bytes) {
+  SettleAll(part);
+  return ForEachRun(part, FindPage, [&](Range piece, std::byte* data) {
+    *bytes += piece.size();
+    return CopyFromMemory(memory_, buffer + (piece.first() - part.first()),
+                          data, Size(piece));
+  });
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+Result<void> Bounce<Source, Memory, Atom, Fence>::CopyOut(
+    Range part, PhysAddr buffer, std::uint64_t* bytes) {
+  const std::uint64_t begin = NumberOf(part.first());
+  const auto filled = [&](std::uint64_t index, const Slot& first) {
+    std::byte* const data = Table::FindAt(first);
+    if (data == nullptr) return data;
+    const std::uint64_t n = NumberOf(Iova(index << page().shift()));
+    const Slot& own =
+        shares_pages() ? *table_.FindSlot(std::max(begin, n)) : first;
+    return WasFilled(own) ? data : nullptr;
+  };
+  return ForEachRun(part, filled, [&](Range piece, std::byte* data) {
+    *bytes += piece.size();
+    return CopyToMemory(memory_, buffer + (piece.first() - part.first()), data,
+                        Size(piece));
+  });
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+Result<void> Bounce<Source, Memory, Atom, Fence>::Fill(const BounceBuffer& b,
+                                                       std::uint64_t* bytes) {
+  const bool shares = shares_pages();
+  const auto ready = [&](std::uint64_t index, Slot& first) {
+    std::byte* const data = table_.SettleAt(first);
+    if (data == nullptr) return data;
+    if (!shares) {
+      TidyFor(first, index, data, b.body);
+    } else {
+      const Range whole = PageRange(Iova(index << page().shift()));
+      TidyPart(*b.slots.Intersect(whole), data, b.body);
+    }
+    return data;
+  };
+  return ForEachRun(b.body, ready, [&](Range piece, std::byte* data) {
+    return Write(piece, data, b, bytes);
+  });
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+void Bounce<Source, Memory, Atom, Fence>::TidyPart(Range part,
+                                                   std::byte* page_data,
+                                                   Range body) const {
+  table_.EachSlot(
+      NumberOf(part.first()), NumberOf(part.last()),
+      [&](std::uint64_t n, Slot& slot) { TidyFor(slot, n, page_data, body); });
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+template <class PageOf, class F>
+Result<void> Bounce<Source, Memory, Atom, Fence>::ForEachRun(Range range,
+                                                             PageOf&& page_of,
+                                                             F&& f) {
+  std::uint64_t begin = 0;   // of the run, a page's number
+  std::uint64_t behind = 0;  // it; equal: there is no run
+  std::byte* data = nullptr;
+  Result<void> result;
+  const auto flush = [&] {
+    if (begin == behind || !result.ok()) return;
+    const Iova first(begin << page().shift());
+    const Iova last(((behind - 1) << page().shift()) | page().mask());
+    const Range piece = *range.Intersect(*Range::FromFirstLast(first, last));
+    result = f(piece, data + (piece.first() - first));
+  };
+  table_.EachPage(page().Number(range.first()), page().Number(range.last()),
+                  [&](std::uint64_t index, Slot& slot) {
+                    std::byte* const found = page_of(index, slot);
+                    if (found != nullptr && begin != behind &&
+                        found == data + ((index - begin) << page().shift())) {
+                      ++behind;
+                      return;
+                    }
+                    flush();
+                    begin = index;
+                    behind = found != nullptr ? index + 1 : index;
+                    data = found;
+                  });
+  flush();
+  return result;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_BOUNCE_BOUNCE_COPY_H_
