@@ -9,10 +9,15 @@
 // A format is a stateless type. It knows where the fields lie, which of them
 // the device writes and in what order, and how an entry is armed; it knows
 // nothing of mappings, buffers or positions. DescriptorFormat is what every
-// consumer needs: who owns the entry, and what does the device say of it.
-// ListFormat adds what a list with an end bit needs, the family of the i8255x:
-// each descriptor stands in front of the data in the same buffer and names the
-// next one. (A family with head and tail registers would add "arm".)
+// ring whose entries complete in place needs: who owns the entry, and what does
+// the device say of it. Two families add how an entry is armed:
+//   ListFormat   a list with an end bit (i8255x): each descriptor stands in
+//                front of the data in the same buffer and names the next one;
+//   ArrayFormat  an array with head and tail registers (e1000.h,
+//                intel_advanced.h): each descriptor names its buffer, and a
+//                frame may take several.
+// A virtqueue is not of these: its device names what it is done with by number
+// (virtio.h).
 //
 // Two rules bind every format:
 //   * each field that the device writes is loaded once per completion, through
@@ -25,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dma/address.h"
 #include "dma/version.h"
 #include "nicring/little_endian.h"
 
@@ -41,10 +47,11 @@ struct Completion {
   bool good = false;             // received without an error
   std::uint32_t length = 0;      // bytes, as the device claims: unchecked
   std::uint32_t raw_status = 0;  // the status word, for the driver's log
+  bool last = true;              // the frame ends in this entry
 };
 
 // How a word that the device may access at the same time is loaded and stored.
-// `p` is aligned to 2 bytes. Words are little-endian in memory.
+// `p` is aligned to the word's size. Words are little-endian in memory.
 //
 // Synchronisation edges, for a device that is a thread (a real one is ordered
 // by dma/barrier.h, which the caller adds)
@@ -59,6 +66,12 @@ struct DeviceAccess {
     return FromLittle16(
         __atomic_load_n(reinterpret_cast<const Shared*>(p), __ATOMIC_ACQUIRE));
   }
+  static std::uint32_t Load32(const std::byte* p) {
+    using Shared [[gnu::may_alias]] = std::uint32_t;
+    // A1, acquire: pairs with D1, the device's store of this word.
+    return FromLittle32(
+        __atomic_load_n(reinterpret_cast<const Shared*>(p), __ATOMIC_ACQUIRE));
+  }
   static void Store16(std::byte* p, std::uint16_t value) {
     using Shared [[gnu::may_alias]] = std::uint16_t;
     // A2, release: pairs with D2, the device's load of this word.
@@ -70,10 +83,12 @@ struct DeviceAccess {
 template <class F>
 concept DescriptorFormat = requires(const std::byte* descriptor,
                                     typename F::Status status) {
-  // Bytes of a descriptor, and the alignment of its first byte.
+  // Bytes in front of the data in a buffer, and the alignment of the buffer's
+  // first byte.
   { F::kHeaderBytes } -> std::convertible_to<std::uint32_t>;
   { F::kAlignment } -> std::convertible_to<std::uint32_t>;
-  // The field that says who owns the entry: the device writes it last.
+  // Where in its descriptor the field lies that says who owns the entry: the
+  // device writes it last.
   { F::kStatus } -> std::convertible_to<Field>;
   // What else the device writes in the descriptor, all of it before kStatus.
   { F::kCount } -> std::convertible_to<Field>;
@@ -116,6 +131,21 @@ concept ListFormat = DescriptorFormat<F> &&
   F::WriteLink(descriptor, value);
   F::WriteEnd(descriptor, end);
   F::WriteSize(descriptor, value);
+};
+
+template <class F>
+concept ArrayFormat = DescriptorFormat<F> &&
+    requires(std::byte* descriptor, std::uint32_t bytes, Iova at) {
+  // Of one descriptor; the first is aligned to a page.
+  { F::kDescriptorBytes } -> std::convertible_to<std::uint32_t>;
+  // The number of descriptors is a multiple of this, and at most that.
+  { F::kEntriesMultiple } -> std::convertible_to<std::uint32_t>;
+  { F::kMaxEntries } -> std::convertible_to<std::uint32_t>;
+  // True when the device can be told that each buffer has `bytes` bytes.
+  { F::IsRoom(bytes) } -> std::same_as<bool>;
+  // Writes a whole descriptor: not complete, its buffer at `at`. REQUIRES: the
+  // device has not been told of it.
+  F::WriteArmed(descriptor, at);
 };
 
 }  // namespace dmamap::inline v0

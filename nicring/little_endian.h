@@ -25,6 +25,10 @@ constexpr std::uint32_t LoadLe32(const std::byte* p) {
   return static_cast<std::uint32_t>(LoadLe16(p)) |
          static_cast<std::uint32_t>(LoadLe16(p + 2)) << 16;
 }
+constexpr std::uint64_t LoadLe64(const std::byte* p) {
+  return static_cast<std::uint64_t>(LoadLe32(p)) |
+         static_cast<std::uint64_t>(LoadLe32(p + 4)) << 32;
+}
 
 constexpr void StoreLe16(std::byte* p, std::uint16_t value) {
   p[0] = static_cast<std::byte>(value & 0xff);
@@ -33,6 +37,10 @@ constexpr void StoreLe16(std::byte* p, std::uint16_t value) {
 constexpr void StoreLe32(std::byte* p, std::uint32_t value) {
   StoreLe16(p, static_cast<std::uint16_t>(value & 0xffff));
   StoreLe16(p + 2, static_cast<std::uint16_t>(value >> 16));
+}
+constexpr void StoreLe64(std::byte* p, std::uint64_t value) {
+  StoreLe32(p, static_cast<std::uint32_t>(value & 0xffffffff));
+  StoreLe32(p + 4, static_cast<std::uint32_t>(value >> 32));
 }
 
 // The same between a value and its memory image in a register, for a word that
@@ -49,6 +57,12 @@ constexpr std::uint16_t ToLittle16(std::uint16_t value) {
   } bytes{};
   StoreLe16(bytes.byte, value);
   return std::bit_cast<std::uint16_t>(bytes);
+}
+constexpr std::uint32_t FromLittle32(std::uint32_t image) {
+  struct Bytes {
+    std::byte byte[4];
+  };
+  return LoadLe32(std::bit_cast<Bytes>(image).byte);
 }
 
 }  // namespace dmamap::inline v0

@@ -4,12 +4,15 @@
 #ifndef DMAMAP_NICRING_RECEIVER_H_
 #define DMAMAP_NICRING_RECEIVER_H_
 
-// What a receive ring asks of the world on both its sides: a ReceiverPort, the
-// registers of the NIC's receiver, and a Sink, where the frames go.
+// What a receive ring asks of the world on both its sides: the registers of the
+// NIC's receiver (a ReceiverPort where it stops at the end of a list, a
+// DoorbellPort where it goes on when it is told of more), and a Sink, where the
+// frames go.
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "dma/address.h"
 #include "dma/result.h"
@@ -23,10 +26,22 @@ struct RxFrame {
   const std::byte* data = nullptr;
   std::uint32_t length = 0;      // bytes
   std::uint32_t raw_status = 0;  // the device's status word
-  Buffer buffer;                 // holds the frame behind the descriptor
+  Buffer buffer;                 // holds the frame
 };
 
-// What a sink did with the buffer of a frame.
+// A received frame that lies in several buffers. None is the device's.
+struct RxPart {
+  const std::byte* data = nullptr;
+  std::uint32_t length = 0;  // bytes, not 0
+  Buffer buffer;
+};
+struct RxScatteredFrame {
+  std::span<const RxPart> parts;  // at least 2, in order; valid in the call
+  std::uint64_t length = 0;       // bytes in all
+  std::uint32_t raw_status = 0;   // of the last part
+};
+
+// What a sink did with the buffer of a frame, or all its buffers.
 enum class BufferFate : std::uint8_t {
   kReturn,  // done with it: the ring puts it back into the pool
   kKeep,    // the sink owns it now and puts it back itself
@@ -38,8 +53,15 @@ concept Sink = requires(S& sink, const RxFrame& frame) {
   { sink.Deliver(frame) } -> std::same_as<BufferFate>;
 };
 
-// The registers of a receiver. Each function must have reached the device when
-// it returns.
+// A sink that also takes frames that lie in several buffers. For any other such
+// a frame is dropped, and counted.
+template <class S>
+concept ScatterSink = Sink<S> && requires(S& sink, const RxScatteredFrame& f) {
+  { sink.DeliverScattered(f) } -> std::same_as<BufferFate>;
+};
+
+// The registers of a receiver that stops at the end of its list. Each function
+// must have reached the device when it returns.
 template <class P>
 concept ReceiverPort = requires(P& port, Iova first) {
   // Starts a receiver that is not running at the descriptor `first`.
@@ -51,6 +73,28 @@ concept ReceiverPort = requires(P& port, Iova first) {
   // Clears a pending "receiver not ready" interrupt.
   port.AcknowledgeRnr();
   // Stops the receiver: it reaches no descriptor any more.
+  port.Abort();
+};
+
+// Where the parts of a ring lie, for the device's registers.
+struct RingAddresses {
+  Iova descriptors = {};      // the descriptor array
+  Iova driver = {};           // virtio: the driver area
+  Iova device = {};           // virtio: the device area
+  std::uint32_t entries = 0;  // descriptors
+  std::uint32_t room = 0;     // bytes of each buffer, as the device must know
+};
+
+// The registers of a receiver that a doorbell keeps going. Start and Abort must
+// have reached the device when they return; Doorbell may be posted.
+template <class P>
+concept DoorbellPort = requires(P& port, const RingAddresses& ring,
+                                std::uint32_t tail) {
+  // Starts a receiver that is not running, head and tail at 0.
+  { port.Start(ring) } -> std::same_as<Result<void>>;
+  // The device may use every entry before `tail`, as the format counts it.
+  port.Doorbell(tail);
+  // Stops the receiver: it reaches no memory any more.
   port.Abort();
 };
 

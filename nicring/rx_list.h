@@ -49,22 +49,9 @@
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
 #include "nicring/format.h"
+#include "nicring/rx_queue.h"
 
 namespace dmamap::inline v0 {
-
-struct RxListOptions {
-  std::uint32_t entries = 0;  // at least RxList::kMinEntries
-  std::uint32_t room = 0;     // data bytes offered for each frame, even
-  Iova base;                  // links are offsets from here
-};
-
-// What a look at the head found.
-enum class RxLook : std::uint8_t {
-  kNothing,   // the device is not done with it
-  kComplete,  // the device is done with entry head + skipped
-  kAtStop,    // there is no open entry
-  kFailed,    // the mapper refused to sync
-};
 
 template <ListFormat Format, Mapper MapperType>
 class RxList {
@@ -73,10 +60,12 @@ class RxList {
   static constexpr std::uint32_t kMinEntries = 3;
   static constexpr std::uint32_t kMaxEntries = 1u << 20;
 
-  struct Found {
-    RxLook look = RxLook::kNothing;
-    std::uint32_t skipped = 0;  // entries from head on that got no frame
-  };
+  // What the ring asks (nicring/rx_queue.h).
+  static constexpr bool kStops = true;
+  static constexpr bool kScatters = false;
+  using Found = RxFound;
+  using Pushed = RxPushed;
+  using Popped = RxPopped;
 
   RxList() = default;
   RxList(const RxList&) = delete;
@@ -84,7 +73,7 @@ class RxList {
 
   // The mapper must outlive the list. kBusy the second time, kInvalidArgument,
   // kLimit for more than kMaxEntries, kNoMemory.
-  Result<void> Init(MapperType* mapper, const RxListOptions& options) {
+  Result<void> Init(MapperType* mapper, const RxQueueOptions& options) {
     if (entries_) return Error::kBusy;
     if (mapper == nullptr || options.entries < kMinEntries ||
         options.room == 0 || options.room % 2 != 0 ||
@@ -118,10 +107,6 @@ class RxList {
   // buffer that is too small or misaligned; kOutOfRange when a link cannot
   // express its I/O address; the mapper's errors. The buffer is unused then,
   // and unmapped unless `unmapped` says otherwise.
-  struct Pushed {
-    Result<void> result;
-    Result<void> unmapped;
-  };
   Pushed Push(const Buffer& buffer);  // this and Publish: rx_list_publish.h
 
   // Links what was pushed, and moves the stop. With fewer than kMinEntries in
@@ -135,13 +120,6 @@ class RxList {
   // Loads what the device wrote about the head. REQUIRES: Look said kComplete
   // with nothing skipped.
   Result<Completion> Snapshot();
-
-  // A buffer that has left the list.
-  struct Popped {
-    Buffer buffer;
-    Result<void> synced;    // error: the data bytes are not the device's
-    Result<void> unmapped;  // error: the device may still reach the buffer
-  };
 
   // Takes the head out of the list, makes `length` data bytes (at most the
   // room) visible to the CPU, and unmaps the buffer. REQUIRES: !empty().
@@ -158,6 +136,10 @@ class RxList {
     while (!empty()) give_back(Pop(0));
     head_ = tail_ = published_ = target_ = safe_ = 0;
   }
+
+  // Where in its buffer the data of the head lie, and the bytes offered there.
+  std::uint32_t data_offset() const { return Format::kHeaderBytes; }
+  std::uint32_t room() const { return options_.room; }
 
   bool CheckInvariants() const;
 
@@ -192,13 +174,18 @@ class RxList {
 
   std::unique_ptr<Entry[]> entries_;
   MapperType* mapper_ = nullptr;
-  RxListOptions options_;
+  RxQueueOptions options_;
   Position mask_ = 0;       // slots of entries_, less one
   Position head_ = 0;       // the next to complete
   Position tail_ = 0;       // the next to be armed
   Position published_ = 0;  // tail as the device knows it; 0: no list yet
   Position target_ = 0;     // where a failed Publish was going; 0: none
   Position safe_ = 0;       // former stops below it were not skipped
+};
+
+template <ListFormat Format, Mapper MapperType>
+struct RxQueueOf<Format, MapperType> {
+  using Type = RxList<Format, MapperType>;
 };
 
 // Loads the status until it says complete, and never after that.

@@ -4,33 +4,37 @@
 #ifndef DMAMAP_NICRING_RX_RING_H_
 #define DMAMAP_NICRING_RX_RING_H_
 
-// RxRing: receives frames from a NIC that follows a list of descriptors, in the
-// manner of Linux's e100: poll with a budget, deliver or drop, refill, restart
-// the receiver when it ran out of descriptors.
+// RxRing: receives frames from a NIC's ring of descriptors, of whatever family,
+// in the manner of NAPI: poll with a budget, deliver or drop, refill, keep the
+// receiver going.
 //
 //   RxRing<I8255xFormat, IdentityMapper, FixedPool> ring;
 //   ring.Init(&mapper, &pool, {.entries = 256, .room = 1536});
-//   ring.Start(port);                              // port: a ReceiverPort
+//   ring.Start(port);             // port: ReceiverPort or DoorbellPort
 //   RxPollResult r = ring.Poll(64, sink, port);    // sink: a Sink
 //
-// The receiver's states, as the ring knows them:
+// The format chooses the queue behind it (rx_queue.h). A device that goes on by
+// itself gets a doorbell for new entries. One that stops at the end of a list
+// (i8255x) is restarted; its states, as the ring knows them:
 //   kIdle     not started, or shut down
 //   kRunning  started; may be out of resources already without our knowing
 //   kStopped  found out of resources, but completed frames may be waiting
 //   kDrained  stopped, and every completed frame has been consumed since
+//   kBroken   (virtio) the device said what cannot be: Shutdown, Start
 // Only kDrained is restarted, at the head: then no complete descriptor lies in
 // front of the device, and none is handed back to it. A pass that was cut by
 // its budget drains nothing. An announced RNR counts only when the device says
 // so itself (ReceiverPort::Stopped) *before* the pass; so does one that is told
 // twice, or that the ring had noticed and mended already.
 //
-// An empty pool leaves a hole in the list, which the next Poll or Refill mends;
-// while no descriptor is open the receiver stays stopped.
+// An empty pool leaves a hole in the ring, which the next Poll or Refill mends.
+// A frame in several descriptors goes to a ScatterSink (rx_frames.h).
 //
 // Keeps guarantees 5 (length policy), 6 (one load for each field of a
-// completion), 7 (nothing from the device is an index) and 11 (bounded). Not
-// thread-safe: calls of one ring must be ordered, as Napi does (napi.h), except
-// OnRnr, which an interrupt handler calls beside any of them.
+// completion), 7 (nothing from the device is an index unchecked) and 11: a poll
+// consumes no more entries than the ring has. Not thread-safe: calls of one
+// ring must be ordered, as Napi does (napi.h), except OnRnr, which an interrupt
+// handler calls beside any of them.
 
 #include <atomic>
 #include <cstddef>
@@ -45,7 +49,10 @@
 #include "nicring/length_policy.h"
 #include "nicring/receiver.h"
 #include "nicring/rnr_flag.h"
+#include "nicring/rx_array.h"
+#include "nicring/rx_assembly.h"
 #include "nicring/rx_list.h"
+#include "nicring/rx_queue.h"
 #include "nicring/rx_statistics.h"
 
 namespace dmamap::inline v0 {
@@ -57,60 +64,71 @@ struct RxRingOptions {
   // the room, not for a length beyond the room that kTrust hands on.
   std::uint32_t max_frame = 0;
   LengthPolicy length_policy = LengthPolicy::kReject;
-  Iova base;  // descriptor links are offsets from here
+  Iova base = {};  // lists: descriptor links are offsets from here
+  // Doorbells: new entries for each, about; at most half the ring.
+  std::uint32_t doorbell_batch = 16;
+  // Buffers that a frame may lie in; 0: as many as max_frame needs.
+  std::uint32_t max_parts = 0;
+  std::uint64_t features = 0;  // virtio: the feature bits negotiated
+  std::uint32_t chain = 1;     // virtio: buffers in each chain offered
 };
 
-enum class ReceiverState : std::uint8_t { kIdle, kRunning, kStopped, kDrained };
+enum class ReceiverState : std::uint8_t {
+  kIdle,
+  kRunning,
+  kStopped,
+  kDrained,
+  kBroken,
+};
 
 struct RxPollResult {
   std::size_t done = 0;    // frames consumed (delivered or dropped)
   bool cut = false;        // the budget ended the pass: poll again
   bool restarted = false;  // the receiver was started again
+  bool broken = false;     // the state is kBroken
 };
 
-template <ListFormat Format, Mapper MapperType, BufferPool Pool,
+// The registers that a queue's receiver has; `port` is one everywhere.
+template <class P, class Queue>
+concept RxPortFor = (Queue::kStops && ReceiverPort<P>) ||
+                    (!Queue::kStops && DoorbellPort<P>);
+
+template <class Format, Mapper MapperType, BufferPool Pool,
           template <class> class Atom = std::atomic>
 class RxRing {
  public:
+  using Queue = typename RxQueueOf<Format, MapperType>::Type;
+  static_assert(RxQueue<Queue> && (Queue::kStops || DoorbellQueue<Queue>));
+
   RxRing() = default;
   RxRing(const RxRing&) = delete;
   RxRing& operator=(const RxRing&) = delete;
   // REQUIRES: the device cannot reach the ring's memory; mapper and pool live.
   ~RxRing() { Release(); }
 
-  // kBusy the second time; kInvalidArgument, kLimit, kNoMemory.
+  // kBusy the second time; kInvalidArgument, kLimit, kNoMemory, kUnsupported
+  // for features that the format does not know, the mapper's errors.
   Result<void> Init(MapperType* mapper, Pool* pool,
-                    const RxRingOptions& options) {
-    if (pool == nullptr || !IsValid(options.length_policy)) {
-      return Error::kInvalidArgument;
-    }
-    const Result<void> made =
-        list_.Init(mapper, {options.entries, options.room, options.base});
-    if (!made.ok()) return made;
-    pool_ = pool;
-    options_ = options;
-    if (options_.max_frame == 0) options_.max_frame = options_.room;
-    return Ok();
-  }
+                    const RxRingOptions& options);
 
-  // Fills the list and starts the receiver. kShutDown before Init, kBusy when
+  // Fills the ring and starts the receiver. kShutDown before Init, kBusy when
   // started, kPoolEmpty or the mapper's error when that leaves too few
-  // buffers for a list, the port's errors. After an error the ring is as
+  // buffers for a ring, the port's errors. After an error the ring is as
   // before.
-  template <ReceiverPort Port>
+  template <class Port>
   Result<void> Start(Port& port);
 
-  // Consumes at most `budget` complete frames, refills, restarts.
-  template <Sink SinkType, ReceiverPort Port>
+  // Consumes at most `budget` complete frames, refills, restarts or rings.
+  template <Sink SinkType, class Port>
   RxPollResult Poll(std::size_t budget, SinkType& sink, Port& port);
 
   // Mends a hole that an empty pool left, and restarts the receiver if that was
   // all it waited for. For a watchdog; Poll does the same.
-  template <ReceiverPort Port>
+  template <class Port>
   void Refill(Port& port) {
-    if (state_ == ReceiverState::kIdle) return;
-    (void)FillList();  // counted; a hole is mended next time
-    Restart(port);
+    if (!started()) return;
+    (void)Fill();  // counted; a hole is mended next time
+    (void)KeepGoing(port);
   }
 
   // The interrupt handler saw "receiver not ready". Call it before the poll
@@ -118,15 +136,25 @@ class RxRing {
   // with it.
   void OnRnr() { rnr_.Announce(); }
 
-  // True when a poll would find a frame. Does not count as one.
+  // True when a poll would find something. Does not count as one.
   bool HasWork() {
-    return state_ != ReceiverState::kIdle &&
-           list_.Look().look == RxLook::kComplete;
+    if (!started()) return false;
+    if (masked_) return true;  // nobody would tell: poll, and unmask again
+    const RxLook look = queue_.Look().look;
+    return look == RxLook::kComplete || look == RxLook::kSkipped ||
+           look == RxLook::kBroken;
+  }
+
+  // The interrupt of a queue that is masked in its own memory (virtio): makes
+  // the ring an Interrupts, for Napi. Ordered with the other calls.
+  void Mask() requires InterruptingQueue<Queue> { (void)queue_.Mask(); }
+  void Unmask() requires InterruptingQueue<Queue> {
+    masked_ = !queue_.Unmask();
   }
 
   // Aborts the receiver, unmaps every buffer and puts it back into the pool.
   // Start may follow.
-  template <ReceiverPort Port>
+  template <class Port>
   void Shutdown(Port& port) {
     if (state_ == ReceiverState::kIdle) return;
     port.Abort();
@@ -135,72 +163,138 @@ class RxRing {
 
   ReceiverState state() const { return state_; }
   const RxStatistics& statistics() const { return statistics_; }
-  std::uint32_t armed() const { return list_.armed(); }
-  std::uint32_t open() const { return list_.open(); }
+  std::uint32_t armed() const { return queue_.armed(); }
+  std::uint32_t open() const { return queue_.open(); }
+  // Buffers that hold parts of a frame whose end is to come.
+  std::size_t held() const { return assembly_.parts().size(); }
 
   bool CheckInvariants() const {
-    return list_.CheckInvariants() && statistics_.ConservationHolds() &&
-           (state_ != ReceiverState::kIdle || list_.empty());
+    return queue_.CheckInvariants() && assembly_.CheckInvariants() &&
+           statistics_.ConservationHolds() &&
+           (state_ != ReceiverState::kIdle || (queue_.empty() && held() == 0));
   }
 
  private:
+  bool started() const {
+    return state_ != ReceiverState::kIdle && state_ != ReceiverState::kBroken;
+  }
+
+  // rx_frames.h
   template <Sink SinkType>
-  void Consume(SinkType& sink);
+  std::size_t Consume(SinkType& sink);
+  template <Sink SinkType>
+  void ConsumeWhole(const Result<Completion>& snapshot, SinkType& sink);
+  template <Sink SinkType>
+  std::size_t ConsumePart(const Completion& completion, SinkType& sink);
+  template <Sink SinkType>
+  void EndFrame(const Completion& completion, SinkType& sink);
+  template <Sink SinkType>
+  void DeliverParts(std::uint32_t raw_status, SinkType& sink);
   template <Sink SinkType>
   void Deliver(const RxFrame& frame, SinkType& sink);
-  template <ReceiverPort Port>
-  void AskReceiver(Port& port);
-  template <ReceiverPort Port>
-  bool Restart(Port& port);
   std::uint32_t JudgeFrame(const Completion& completion);
-  void Skip(std::uint32_t entries);
-  Result<void> FillList();
-  void Release();
+  void DropParts(RxDrop reason);
   void PutBack(const Buffer& buffer, Result<void> unmapped);
 
-  RxList<Format, MapperType> list_;
+  // rx_refill.h
+  template <class Port>
+  void AskReceiver(Port& port);
+  template <class Port>
+  bool KeepGoing(Port& port);
+  template <class Port>
+  bool Restart(Port& port);
+  void Skip(std::uint32_t entries);
+  Result<void> Fill();
+  void Release();
+
+  Queue queue_;
   Pool* pool_ = nullptr;
   RxRingOptions options_;
   ReceiverState state_ = ReceiverState::kIdle;
   RnrFlag<Atom> rnr_;
+  bool masked_ = false;  // an unmask did not reach the device
+  RxAssembly assembly_;
   RxStatistics statistics_;
 };
 
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <ReceiverPort Port>
+template <class F, Mapper M, BufferPool P, template <class> class A>
+Result<void> RxRing<F, M, P, A>::Init(M* mapper, P* pool,
+                                      const RxRingOptions& options) {
+  if (pool == nullptr || !IsValid(options.length_policy)) {
+    return Error::kInvalidArgument;
+  }
+  if (pool_ != nullptr) return Error::kBusy;
+  options_ = options;
+  if (options_.max_frame == 0) options_.max_frame = options_.room;
+  const std::uint32_t half = options_.entries / 2;
+  if (options_.doorbell_batch > half) options_.doorbell_batch = half;
+  if (options_.max_parts == 0 && options_.room != 0) {
+    options_.max_parts = (options_.max_frame - 1) / options_.room + 1;
+  }
+  if (options_.max_parts > options_.entries) {
+    options_.max_parts = options_.entries;
+  }
+  if constexpr (Queue::kScatters) {
+    const Result<void> room = assembly_.Init(options_.max_parts);
+    if (!room.ok()) return room;
+  }
+  const Result<void> made = queue_.Init(
+      mapper, {options_.entries, options_.room, options_.base,
+               options_.doorbell_batch, options_.features, options_.chain});
+  if (made.ok()) pool_ = pool;
+  return made;
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class Port>
 Result<void> RxRing<F, M, P, A>::Start(Port& port) {
+  static_assert(RxPortFor<Port, Queue>);
   if (pool_ == nullptr) return Error::kShutDown;
   if (state_ != ReceiverState::kIdle) return Error::kBusy;
-  Result<void> started = FillList();
-  if (list_.open() != 0) started = port.Start(list_.head_iova());
+  Result<void> started = Fill();
+  if constexpr (Queue::kStops) {
+    if (queue_.open() != 0) started = port.Start(queue_.head_iova());
+  } else {
+    if (!queue_.empty()) started = port.Start(queue_.addresses());
+  }
   if (!started.ok()) {
     Release();
     return started;
   }
   state_ = ReceiverState::kRunning;
+  (void)KeepGoing(port);
   return Ok();
 }
 
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <Sink SinkType, ReceiverPort Port>
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType, class Port>
 RxPollResult RxRing<F, M, P, A>::Poll(std::size_t budget, SinkType& sink,
                                       Port& port) {
+  static_assert(RxPortFor<Port, Queue>);
   RxPollResult result;
-  if (state_ == ReceiverState::kIdle) return result;
+  result.broken = state_ == ReceiverState::kBroken;
+  if (!started()) return result;
   ++statistics_.polls;
   // Only here: what is announced from now on waits for the next pass.
-  if (rnr_.Take()) AskReceiver(port);
+  if (Queue::kStops && rnr_.Take()) AskReceiver(port);
   RxLook look = RxLook::kNothing;
+  // Each turn takes an entry out of the queue, and nothing is put in.
   while (!(result.cut = result.done >= budget)) {
-    const auto found = list_.Look();
+    const RxFound found = queue_.Look();
     look = found.look;
-    if (look != RxLook::kComplete) break;
     Skip(found.skipped);
-    Consume(sink);
-    ++result.done;
+    if (look == RxLook::kSkipped) continue;
+    if (look != RxLook::kComplete) break;
+    result.done += Consume(sink);
   }
   if (result.cut) ++statistics_.budget_cuts;
   if (look == RxLook::kFailed) ++statistics_.rx_sync_failed;
+  if (look == RxLook::kBroken) {
+    ++statistics_.rx_broken;
+    state_ = ReceiverState::kBroken;
+    result.broken = true;
+    return result;
+  }
   const bool drained =
       !result.cut && (look == RxLook::kNothing || look == RxLook::kAtStop);
   // With the head at the stop nothing can be complete, whenever the receiver
@@ -209,142 +303,14 @@ RxPollResult RxRing<F, M, P, A>::Poll(std::size_t budget, SinkType& sink,
   if (drained && state_ == ReceiverState::kStopped) {
     state_ = ReceiverState::kDrained;
   }
-  (void)FillList();  // counted; a hole is mended next time
-  result.restarted = Restart(port);
+  (void)Fill();  // counted; a hole is mended next time
+  result.restarted = KeepGoing(port);
   return result;
 }
 
-// An announced RNR may be an old one: what counts is that it is stopped now.
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <ReceiverPort Port>
-void RxRing<F, M, P, A>::AskReceiver(Port& port) {
-  if (state_ != ReceiverState::kRunning || !port.Stopped()) return;
-  state_ = ReceiverState::kStopped;
-  ++statistics_.rnr;
-}
-
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <ReceiverPort Port>
-bool RxRing<F, M, P, A>::Restart(Port& port) {
-  if (state_ != ReceiverState::kDrained || list_.open() == 0) return false;
-  // While it is stopped no new RNR can come: this one is taken care of.
-  port.AcknowledgeRnr();
-  if (!port.Start(list_.head_iova()).ok()) {
-    ++statistics_.restart_failed;  // still drained: the next refill tries again
-    return false;
-  }
-  list_.ForgetSuspects();
-  state_ = ReceiverState::kRunning;
-  ++statistics_.restarts;
-  return true;
-}
-
-// One completed descriptor: snapshot, judge, unmap, deliver or drop.
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <Sink SinkType>
-void RxRing<F, M, P, A>::Consume(SinkType& sink) {
-  ++statistics_.rx_completions;
-  const Result<Completion> snapshot = list_.Snapshot();
-  const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
-  const std::uint32_t stored = length < options_.room ? length : options_.room;
-  const auto popped = list_.Pop(stored);
-  const bool intact =
-      snapshot.ok() && popped.synced.ok() && popped.unmapped.ok();
-  if (intact && length != 0) {
-    Deliver({popped.buffer.data + F::kHeaderBytes, length, snapshot->raw_status,
-             popped.buffer},
-            sink);
-    return;
-  }
-  // A length of 0 is a drop that JudgeFrame has counted under its reason.
-  if (!snapshot.ok() || length != 0) ++statistics_.rx_mapper_dropped;
-  ++statistics_.rx_dropped;
-  PutBack(popped.buffer, popped.unmapped);
-}
-
-// Bytes to deliver; 0 when the frame is to be dropped (and why is counted).
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-std::uint32_t RxRing<F, M, P, A>::JudgeFrame(const Completion& completion) {
-  if (!completion.good) {
-    ++statistics_.rx_errors;
-    return 0;
-  }
-  const LengthPolicy policy = options_.length_policy;
-  const LengthVerdict verdict = Judge(policy, completion.length, options_.room);
-  if (verdict.violation) ++statistics_.rx_length_violations;
-  if (!verdict.deliver) {
-    ++statistics_.rx_length_rejected;
-    return 0;
-  }
-  const bool trusted = verdict.violation && policy == LengthPolicy::kTrust;
-  if (!trusted && verdict.length > options_.max_frame) {
-    ++statistics_.rx_over_length_errors;
-    return 0;
-  }
-  return verdict.length;
-}
-
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-template <Sink SinkType>
-void RxRing<F, M, P, A>::Deliver(const RxFrame& frame, SinkType& sink) {
-  ++statistics_.rx_packets;
-  statistics_.rx_bytes += frame.length;
-  if (sink.Deliver(frame) == BufferFate::kReturn) PutBack(frame.buffer, Ok());
-}
-
-// The device passed over these; their buffers are as good as new.
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::Skip(std::uint32_t entries) {
-  for (; entries != 0; --entries) {
-    const auto popped = list_.Pop(0);
-    ++statistics_.rx_skipped;
-    PutBack(popped.buffer, popped.unmapped);
-  }
-}
-
-// Arms as many entries as it can. The error, if any, says why not all of them.
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-Result<void> RxRing<F, M, P, A>::FillList() {
-  Result<void> filled;
-  while (filled.ok() && !list_.full()) {
-    const Result<Buffer> buffer = pool_->Get();
-    if (!buffer.ok()) {
-      ++statistics_.rx_alloc_failed;
-      filled = buffer.error();
-      break;
-    }
-    const auto pushed = list_.Push(*buffer);
-    filled = pushed.result;
-    if (filled.ok()) continue;
-    ++statistics_.rx_map_failed;
-    PutBack(*buffer, pushed.unmapped);
-  }
-  const Result<void> published = list_.Publish();
-  if (published.ok()) return filled;
-  // kNoSpace: too few for a list, for the reason that `filled` holds.
-  if (published.error() == Error::kNoSpace) return filled;
-  ++statistics_.rx_sync_failed;
-  return published;
-}
-
-// A buffer whose unmap failed stays out of the pool: the device may reach it.
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::PutBack(const Buffer& buffer, Result<void> unmapped) {
-  if (!unmapped.ok()) {
-    ++statistics_.rx_quarantined;
-    return;
-  }
-  if (!pool_->Put(buffer).ok()) ++statistics_.rx_put_failed;
-}
-
-template <ListFormat F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::Release() {
-  list_.Clear(
-      [this](const auto& popped) { PutBack(popped.buffer, popped.unmapped); });
-  state_ = ReceiverState::kIdle;
-  // An RNR that is still announced does no harm: the receiver is asked.
-}
-
 }  // namespace dmamap::inline v0
+
+#include "nicring/rx_frames.h"  // IWYU pragma: export
+#include "nicring/rx_refill.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_NICRING_RX_RING_H_

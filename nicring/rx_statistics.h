@@ -11,7 +11,9 @@
 // dropped, and a dropped one for exactly one reason:
 //   rx_completions = rx_packets + rx_dropped
 //   rx_dropped     = rx_errors + rx_over_length_errors + rx_length_rejected
-//                    + rx_mapper_dropped
+//                    + rx_mapper_dropped + rx_scatter_dropped
+// A frame in several descriptors is one completion, counted with its last; the
+// others are rx_fragments.
 
 #include <cstdint>
 
@@ -21,7 +23,8 @@ namespace dmamap::inline v0 {
 
 struct RxStatistics {
   // Frames.
-  std::uint64_t rx_completions = 0;  // complete descriptors consumed
+  std::uint64_t rx_completions = 0;  // complete frames consumed
+  std::uint64_t rx_fragments = 0;    // descriptors before the last of a frame
   std::uint64_t rx_packets = 0;      // frames given to the sink
   std::uint64_t rx_bytes = 0;        // bytes of these
   std::uint64_t rx_dropped = 0;      // completions not given to the sink
@@ -30,6 +33,7 @@ struct RxStatistics {
   std::uint64_t rx_over_length_errors = 0;  // longer than max_frame
   std::uint64_t rx_length_rejected = 0;     // impossible length, by policy
   std::uint64_t rx_mapper_dropped = 0;      // a sync or an unmap failed
+  std::uint64_t rx_scatter_dropped = 0;     // the sink takes no such frames
   // Lengths that the device cannot have stored, whatever the policy did.
   std::uint64_t rx_length_violations = 0;
 
@@ -47,11 +51,14 @@ struct RxStatistics {
   std::uint64_t rnr = 0;             // times it was found out of resources
   std::uint64_t restarts = 0;        // times it was started again
   std::uint64_t restart_failed = 0;  // starts that the device did not take
+  std::uint64_t doorbells = 0;       // times it was told of new entries
+  std::uint64_t rx_broken = 0;       // times it said what cannot be
 
   bool ConservationHolds() const {
     return rx_completions == rx_packets + rx_dropped &&
            rx_dropped == rx_errors + rx_over_length_errors +
-                             rx_length_rejected + rx_mapper_dropped;
+                             rx_length_rejected + rx_mapper_dropped +
+                             rx_scatter_dropped;
   }
 };
 

@@ -1,0 +1,238 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_ARRAY_H_
+#define DMAMAP_NICRING_RX_ARRAY_H_
+
+// RxArray: the armed descriptors of a receiver with head and tail registers.
+//
+//   head ........ tail ........ armed end        indices, modulo the entries
+//   may complete       | written, doorbell owed
+//
+// The device owns [head, tail). Head equal to tail means that it owns nothing,
+// so one descriptor is always kept back: at most entries - 1 are armed, and the
+// tail never catches the head (82540EM manual 3.2.6).
+//
+// The tail register is written once for about doorbell_batch descriptors: a
+// write to it is a posted write over the bus, which costs the device more than
+// the descriptor. It is written earlier when the device has less than that
+// left, so that a batch never starves it.
+//
+// Completion is in order and told by the status alone; the head register is
+// never read. The status of the head is loaded until it says complete and never
+// after that; the other fields once, when it does. A descriptor that the device
+// completes, changes or completes again while it does not own it is not looked
+// at before it has been armed anew, which rewrites it.
+//
+// Not thread-safe; the device may do anything at any time. No loop.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "dma/address.h"
+#include "dma/assert.h"
+#include "dma/barrier.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/buffer_pool.h"
+#include "nicring/format.h"
+#include "nicring/ring_memory.h"
+#include "nicring/rx_queue.h"
+
+namespace dmamap::inline v0 {
+
+template <ArrayFormat Format, Mapper MapperType>
+class RxArray {
+ public:
+  static constexpr bool kStops = false;
+  static constexpr bool kScatters = true;
+
+  RxArray() = default;
+  RxArray(const RxArray&) = delete;
+  RxArray& operator=(const RxArray&) = delete;
+
+  // The mapper must outlive the array. kBusy the second time, kInvalidArgument
+  // for a number of entries or a room that the device cannot be told of or a
+  // batch of more than half the ring, kLimit for too many entries, kNoMemory,
+  // the mapper's errors.
+  Result<void> Init(MapperType* mapper, const RxQueueOptions& options) {
+    if (entries_) return Error::kBusy;
+    if (mapper == nullptr || options.entries == 0 ||
+        options.entries % Format::kEntriesMultiple != 0 ||
+        !Format::IsRoom(options.room) || options.chain != 1 ||
+        options.doorbell_batch > options.entries / 2) {
+      return Error::kInvalidArgument;
+    }
+    if (options.entries > Format::kMaxEntries) return Error::kLimit;
+    std::unique_ptr<Entry[]> entries(new (std::nothrow) Entry[options.entries]);
+    if (!entries) return Error::kNoMemory;
+    const Result<void> made = memory_.Init(
+        mapper, std::uint64_t{options.entries} * Format::kDescriptorBytes);
+    if (!made.ok()) return made;
+    entries_ = std::move(entries);
+    mapper_ = mapper;
+    options_ = options;
+    if (options_.doorbell_batch == 0) options_.doorbell_batch = 1;
+    return Ok();
+  }
+
+  std::uint32_t armed() const { return armed_; }
+  std::uint32_t open() const { return open_; }
+  bool full() const { return armed_ == options_.entries - 1; }
+  bool empty() const { return armed_ == 0; }
+  std::uint32_t data_offset() const { return 0; }
+  std::uint32_t room() const { return options_.room; }
+
+  RingAddresses addresses() const {
+    return {memory_.iova(), Iova(), Iova(), options_.entries, options_.room};
+  }
+  std::uint32_t doorbell() const { return Wrapped(head_ + open_); }
+
+  // kShutDown before Init, kLimit when full, kInvalidArgument for a buffer that
+  // is too small or misaligned, the mapper's errors.
+  RxPushed Push(const Buffer& buffer);
+
+  // The doorbell publishes.
+  Result<void> Publish() { return entries_ ? Ok() : Error::kShutDown; }
+
+  bool TakeDoorbell() {
+    const std::uint32_t owed = armed_ - open_;
+    const std::uint32_t batch = options_.doorbell_batch;
+    if (owed == 0 || (owed < batch && open_ >= batch)) return false;
+    DmaWriteBarrier();  // the descriptors before the tail
+    open_ = armed_;
+    return true;
+  }
+
+  RxFound Look() {
+    if (complete_) return {RxLook::kComplete, 0};
+    if (open_ == 0) return {RxLook::kAtStop, 0};
+    if (!done_) {
+      if (!SyncField(Format::kStatus).ok()) return {RxLook::kFailed, 0};
+      status_ = Format::LoadStatus(Descriptor(head_));
+      done_ = Format::IsComplete(status_);
+      if (!done_) return {RxLook::kNothing, 0};
+    }
+    DmaReadBarrier();  // the count is younger than the status
+    // A failed sync here must not become a frame without an end.
+    if (!SyncField(Format::kCount).ok()) return {RxLook::kFailed, 0};
+    complete_ = true;
+    return {RxLook::kComplete, 0};
+  }
+
+  Result<Completion> Snapshot() {
+    return Format::Snapshot(Descriptor(head_), status_);
+  }
+
+  // `length` is at most the room.
+  RxPopped Pop(std::uint32_t length) {
+    DMAMAP_ASSERT(!empty() && length <= options_.room);
+    Entry& entry = entries_[head_];
+    RxPopped popped{entry.buffer, Ok(), Ok()};
+    if (length != 0) {
+      popped.synced = mapper_->SyncForCpu(entry.mapping, 0, length);
+    }
+    // The bytes that count are here already.
+    popped.unmapped = mapper_->Unmap(entry.mapping, MapAttributes::kSkipSync);
+    entry = Entry{};
+    done_ = complete_ = false;
+    head_ = Wrapped(head_ + 1);
+    --armed_;
+    if (open_ != 0) --open_;
+    return popped;
+  }
+
+  // Unmaps everything and hands each to give_back(const RxPopped&).
+  template <class GiveBack>
+  void Clear(GiveBack&& give_back) {
+    while (!empty()) give_back(Pop(0));
+    head_ = open_ = 0;  // Start puts the device there too
+  }
+
+  bool CheckInvariants() const {
+    if (!entries_) return armed_ == 0 && open_ == 0;
+    if (head_ >= options_.entries || armed_ > options_.entries - 1 ||
+        open_ > armed_ || ((done_ || complete_) && open_ == 0)) {
+      return false;
+    }
+    for (std::uint32_t i = 0; i < options_.entries; ++i) {
+      const Entry& entry = entries_[Wrapped(head_ + i)];
+      if ((i < armed_) != (entry.buffer.data != nullptr)) return false;
+      if ((i < armed_) != (entry.mapping.size != 0)) return false;
+    }
+    return true;
+  }
+
+ private:
+  struct Entry {
+    Buffer buffer;
+    Mapping mapping;
+  };
+
+  // REQUIRES: index < 2 * entries.
+  std::uint32_t Wrapped(std::uint32_t index) const {
+    return index < options_.entries ? index : index - options_.entries;
+  }
+  std::byte* Descriptor(std::uint32_t index) const {
+    return memory_.cpu() + std::size_t{index} * Format::kDescriptorBytes;
+  }
+  Result<void> SyncField(Field field) {
+    return memory_.SyncForCpu(
+        std::uint64_t{head_} * Format::kDescriptorBytes + field.offset,
+        field.size);
+  }
+
+  RingMemory<MapperType> memory_;
+  std::unique_ptr<Entry[]> entries_;
+  MapperType* mapper_ = nullptr;
+  RxQueueOptions options_;
+  std::uint32_t head_ = 0;   // index of the next to complete
+  std::uint32_t armed_ = 0;  // entries from head on that hold a buffer
+  std::uint32_t open_ = 0;   // of these, what the device was told of
+  bool done_ = false;        // the head, and status_ is its snapshot
+  bool complete_ = false;    // and its other fields are here too
+  typename Format::Status status_{};
+};
+
+template <ArrayFormat Format, Mapper MapperType>
+struct RxQueueOf<Format, MapperType> {
+  using Type = RxArray<Format, MapperType>;
+};
+
+template <ArrayFormat Format, Mapper MapperType>
+RxPushed RxArray<Format, MapperType>::Push(const Buffer& buffer) {
+  if (!entries_) return {Error::kShutDown, Ok()};
+  if (full()) return {Error::kLimit, Ok()};
+  if (buffer.data == nullptr || buffer.size < options_.room ||
+      buffer.address.value() % Format::kAlignment != 0) {
+    return {Error::kInvalidArgument, Ok()};
+  }
+  const Result<Mapping> mapping =
+      mapper_->Map(buffer.address, options_.room, Direction::kFromDevice,
+                   MapAttributes::kNone);
+  if (!mapping.ok()) return {mapping.error(), Ok()};
+  const std::uint32_t index = Wrapped(head_ + armed_);
+  Result<void> armed = Error::kOutOfRange;  // an address it cannot be told
+  if (mapping->iova.value() % Format::kAlignment == 0) {
+    Format::WriteArmed(Descriptor(index), mapping->iova);
+    armed =
+        memory_.SyncForDevice(std::uint64_t{index} * Format::kDescriptorBytes,
+                              Format::kDescriptorBytes);
+  }
+  if (!armed.ok()) {
+    const Result<void> undone =
+        mapper_->Unmap(*mapping, MapAttributes::kSkipSync);
+    return {armed, undone};
+  }
+  entries_[index] = Entry{buffer, *mapping};
+  ++armed_;
+  return {Ok(), Ok()};
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_ARRAY_H_

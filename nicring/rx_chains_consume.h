@@ -1,0 +1,130 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_CHAINS_CONSUME_H_
+#define DMAMAP_NICRING_RX_CHAINS_CONSUME_H_
+
+// How a used chain of an RxChains is consumed, buffer by buffer. All that is
+// decided by what the device wrote. Included by nicring/rx_chains.h alone.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/assert.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/format.h"
+#include "nicring/rx_chains.h"
+#include "nicring/rx_queue.h"
+#include "nicring/virtio_layout.h"
+
+namespace dmamap::inline v0 {
+
+template <class Access, Mapper MapperType>
+inline Result<void> RxChains<Access, MapperType>::Take(std::uint32_t chain,
+                                                       std::uint32_t bytes) {
+  DMAMAP_ASSERT(!taken());
+  if (chain >= chains_ || state_[chain] != State::kLive) return Error::kDevice;
+  state_[chain] = State::kTaken;
+  --live_;
+  taken_ = chain;
+  part_ = 0;
+  left_ = bytes;
+  // A buffer in the middle of a mergeable frame has no header.
+  offset_ = frame_left_ == 0 ? virtio::kNetHeaderBytes : 0;
+  synced_ = false;
+  return Ok();
+}
+
+template <class Access, Mapper MapperType>
+inline RxFound RxChains<Access, MapperType>::Look() {
+  if (untouched_ != 0) return {RxLook::kSkipped, untouched_};
+  // A header that the device did not write whole is not looked at.
+  if (offset_ != 0 && !synced_ && left_ >= virtio::kNetHeaderBytes) {
+    const Result<void> synced = mapper_->SyncForCpu(At(taken_, part_).mapping,
+                                                    0, virtio::kNetHeaderBytes);
+    if (!synced.ok()) return {RxLook::kFailed, 0};
+  }
+  synced_ = true;
+  return {RxLook::kComplete, 0};
+}
+
+// The first buffer of a frame: what its header says, and no byte of data yet. A
+// header that cannot be makes a frame of length 0, which no policy delivers.
+template <class Access, Mapper MapperType>
+inline Completion RxChains<Access, MapperType>::ReadHeader() {
+  const std::byte* header = At(taken_, part_).buffer.data;
+  Completion impossible{true, 0, 0, true};
+  if (left_ < virtio::kNetHeaderBytes) {
+    left_ = 0;
+    return impossible;
+  }
+  left_ -= virtio::kNetHeaderBytes;
+  frame_status_ = Access::Load16(header + virtio::kHeaderFlagsAt);
+  frame_left_ = 1;
+  if (mergeable()) {
+    frame_left_ = Access::Load16(header + virtio::kHeaderBuffersAt);
+    if (frame_left_ == 0 || frame_left_ > chains_) {
+      frame_left_ = left_ = 0;
+      return impossible;
+    }
+  }
+  return Completion{true, 0, frame_status_, false};
+}
+
+template <class Access, Mapper MapperType>
+inline Completion RxChains<Access, MapperType>::Snapshot() {
+  Completion completion{true, 0, frame_status_, false};
+  if (offset_ != 0) completion = ReadHeader();
+  const bool ends = part_ + 1 == options_.chain;
+  if (!completion.last) {
+    completion.length = ends || left_ < room() ? left_ : room();
+    left_ -= completion.length;
+    if (ends || left_ == 0) completion.last = --frame_left_ == 0;
+  }
+  // What the frame did not reach; a chain of one has no such thing.
+  if (completion.last) untouched_ = options_.chain - part_ - 1;
+  return completion;
+}
+
+template <class Access, Mapper MapperType>
+inline RxPopped RxChains<Access, MapperType>::Empty(Slot& slot,
+                                                    std::uint32_t offset,
+                                                    std::uint32_t length) {
+  RxPopped popped{slot.buffer, Ok(), Ok()};
+  if (length != 0) {
+    popped.synced = mapper_->SyncForCpu(slot.mapping, offset, length);
+  }
+  // The bytes that count are here already.
+  popped.unmapped = mapper_->Unmap(slot.mapping, MapAttributes::kSkipSync);
+  slot = Slot{};
+  --armed_;
+  return popped;
+}
+
+template <class Access, Mapper MapperType>
+inline RxPopped RxChains<Access, MapperType>::Pop(std::uint32_t length) {
+  DMAMAP_ASSERT(taken() && length <= room());
+  const RxPopped popped = Empty(At(taken_, part_), offset_, length);
+  // The buffers behind the one just seen are untouched from here on.
+  if (synced_) {
+    synced_ = false;
+  } else {
+    --untouched_;
+  }
+  offset_ = 0;
+  if (++part_ == options_.chain) {
+    state_[taken_] = State::kFree;
+    // Below the chain that is being filled.
+    free_[free_count_] = filled_ == 0 ? taken_ : free_[free_count_ - 1];
+    if (filled_ != 0) free_[free_count_ - 1] = taken_;
+    ++free_count_;
+    taken_ = kNone;
+  }
+  return popped;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_CHAINS_CONSUME_H_

@@ -1,0 +1,210 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_FRAMES_H_
+#define DMAMAP_NICRING_RX_FRAMES_H_
+
+// How an RxRing makes frames of completions: judge, unmap, assemble, deliver or
+// drop for one counted reason. Included by nicring/rx_ring.h alone.
+//
+// Nearly every frame lies in one descriptor and takes the short way
+// (ConsumeWhole). A frame in several is gathered (RxAssembly) until its last
+// descriptor; what is wrong with one part is wrong with the frame. The device's
+// verdict counts only with the last part. A last part of no bytes is no
+// violation: a device that strips the CRC may have had nothing else for it.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/buffer_pool.h"
+#include "nicring/format.h"
+#include "nicring/length_policy.h"
+#include "nicring/receiver.h"
+#include "nicring/rx_assembly.h"
+#include "nicring/rx_queue.h"
+#include "nicring/rx_ring.h"
+
+namespace dmamap::inline v0 {
+
+// One completed descriptor. How many frames ended with it: 0 or 1.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+std::size_t RxRing<F, M, P, A>::Consume(SinkType& sink) {
+  const Result<Completion> snapshot = queue_.Snapshot();
+  if constexpr (Queue::kScatters) {
+    if (snapshot.ok() && (!snapshot->last || assembly_.active())) {
+      return ConsumePart(*snapshot, sink);
+    }
+  }
+  ConsumeWhole(snapshot, sink);
+  return 1;
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+void RxRing<F, M, P, A>::ConsumeWhole(const Result<Completion>& snapshot,
+                                      SinkType& sink) {
+  ++statistics_.rx_completions;
+  const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
+  const std::uint32_t room = queue_.room();
+  const std::uint32_t offset = queue_.data_offset();
+  const RxPopped popped = queue_.Pop(length < room ? length : room);
+  const bool intact =
+      snapshot.ok() && popped.synced.ok() && popped.unmapped.ok();
+  if (intact && length != 0) {
+    Deliver({popped.buffer.data + offset, length, snapshot->raw_status,
+             popped.buffer},
+            sink);
+    return;
+  }
+  // A length of 0 is a drop that JudgeFrame has counted under its reason.
+  if (!snapshot.ok() || length != 0) ++statistics_.rx_mapper_dropped;
+  ++statistics_.rx_dropped;
+  PutBack(popped.buffer, popped.unmapped);
+}
+
+// Bytes to deliver; 0 when the frame is to be dropped (and why is counted).
+template <class F, Mapper M, BufferPool P, template <class> class A>
+std::uint32_t RxRing<F, M, P, A>::JudgeFrame(const Completion& completion) {
+  if (!completion.good) {
+    ++statistics_.rx_errors;
+    return 0;
+  }
+  const LengthPolicy policy = options_.length_policy;
+  const LengthVerdict verdict = Judge(policy, completion.length, queue_.room());
+  if (verdict.violation) ++statistics_.rx_length_violations;
+  if (!verdict.deliver) {
+    ++statistics_.rx_length_rejected;
+    return 0;
+  }
+  const bool trusted = verdict.violation && policy == LengthPolicy::kTrust;
+  if (!trusted && verdict.length > options_.max_frame) {
+    ++statistics_.rx_over_length_errors;
+    return 0;
+  }
+  return verdict.length;
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+std::size_t RxRing<F, M, P, A>::ConsumePart(const Completion& completion,
+                                            SinkType& sink) {
+  assembly_.Begin();
+  const LengthPolicy policy = options_.length_policy;
+  const std::uint32_t room = queue_.room();
+  const std::uint32_t offset = queue_.data_offset();
+  const bool empty_end = completion.last && completion.length == 0;
+  const LengthVerdict verdict = Judge(policy, completion.length, room);
+  if (verdict.violation && !empty_end) {
+    ++statistics_.rx_length_violations;
+    if (!verdict.deliver) DropParts(RxDrop::kLength);
+  }
+  const std::uint32_t length = verdict.length;
+  const RxPopped popped = queue_.Pop(length < room ? length : room);
+  if (!popped.synced.ok() || !popped.unmapped.ok()) DropParts(RxDrop::kMapper);
+  const bool trusted = verdict.violation && policy == LengthPolicy::kTrust;
+  const std::uint64_t total = assembly_.length() + length;
+  const bool too_long = !trusted && total > options_.max_frame;
+  if (length != 0 && (too_long || assembly_.full())) {
+    DropParts(RxDrop::kOverLength);
+  }
+  if (length == 0 || assembly_.drop() != RxDrop::kNone) {
+    PutBack(popped.buffer, popped.unmapped);
+  } else {
+    assembly_.Add({popped.buffer.data + offset, length, popped.buffer});
+  }
+  if (!completion.last) {
+    ++statistics_.rx_fragments;
+    return 0;
+  }
+  EndFrame(completion, sink);
+  return 1;
+}
+
+// Judges a frame whose last part is in.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+void RxRing<F, M, P, A>::EndFrame(const Completion& completion,
+                                  SinkType& sink) {
+  ++statistics_.rx_completions;
+  RxStatistics& s = statistics_;
+  std::uint64_t* dropped = nullptr;
+  switch (assembly_.drop()) {
+    case RxDrop::kNone:
+      if (!completion.good) {
+        dropped = &s.rx_errors;
+      } else if (assembly_.parts().size() > 1 && !ScatterSink<SinkType>) {
+        dropped = &s.rx_scatter_dropped;
+      }
+      break;
+    case RxDrop::kLength:
+      dropped = &s.rx_length_rejected;
+      break;
+    case RxDrop::kOverLength:
+      dropped = &s.rx_over_length_errors;
+      break;
+    case RxDrop::kMapper:
+      dropped = &s.rx_mapper_dropped;
+      break;
+  }
+  if (dropped == nullptr) {
+    DeliverParts(completion.raw_status, sink);
+  } else {
+    ++*dropped;
+    ++s.rx_dropped;
+    DropParts(RxDrop::kNone);
+  }
+  assembly_.End();
+}
+
+// REQUIRES: at least one part.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+void RxRing<F, M, P, A>::DeliverParts(std::uint32_t raw_status,
+                                      SinkType& sink) {
+  const auto parts = assembly_.parts();
+  if (parts.size() == 1) {
+    Deliver({parts[0].data, parts[0].length, raw_status, parts[0].buffer},
+            sink);
+    return;
+  }
+  if constexpr (ScatterSink<SinkType>) {
+    ++statistics_.rx_packets;
+    statistics_.rx_bytes += assembly_.length();
+    const BufferFate fate =
+        sink.DeliverScattered({parts, assembly_.length(), raw_status});
+    if (fate == BufferFate::kReturn) DropParts(RxDrop::kNone);
+  }
+}
+
+// Puts the buffers of the frame in the making back.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::DropParts(RxDrop reason) {
+  assembly_.Drop(reason,
+                 [this](const Buffer& buffer) { PutBack(buffer, Ok()); });
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <Sink SinkType>
+void RxRing<F, M, P, A>::Deliver(const RxFrame& frame, SinkType& sink) {
+  ++statistics_.rx_packets;
+  statistics_.rx_bytes += frame.length;
+  if (sink.Deliver(frame) == BufferFate::kReturn) PutBack(frame.buffer, Ok());
+}
+
+// A buffer whose unmap failed stays out of the pool: the device may reach it.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::PutBack(const Buffer& buffer, Result<void> unmapped) {
+  if (!unmapped.ok()) {
+    ++statistics_.rx_quarantined;
+    return;
+  }
+  if (!pool_->Put(buffer).ok()) ++statistics_.rx_put_failed;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_FRAMES_H_

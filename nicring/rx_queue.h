@@ -1,0 +1,124 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_QUEUE_H_
+#define DMAMAP_NICRING_RX_QUEUE_H_
+
+// RxQueue: what RxRing asks of the armed entries of a receiver, whatever family
+// the device belongs to. RxList (lists with an end bit), RxArray (head and tail
+// registers) and RxVirtqueue (virtio.h) are the three; RxQueueOf names the one
+// that a format takes.
+//
+// A queue knows where entries lie, which of them the device is done with, and
+// how it is told of new ones. It judges nothing but what would make it use an
+// impossible index. It never takes more than one entry for one completion, and
+// forgets an entry only when it hands the buffer back: what was pushed is
+// popped or cleared, once.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+#include "dma/address.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/buffer_pool.h"
+#include "nicring/format.h"
+#include "nicring/receiver.h"
+
+namespace dmamap::inline v0 {
+
+struct RxQueueOptions {
+  std::uint32_t entries = 0;         // descriptors
+  std::uint32_t room = 0;            // data bytes offered in each buffer
+  Iova base = {};                    // lists: links are offsets from here
+  std::uint32_t doorbell_batch = 0;  // doorbells: entries for each, about
+  std::uint64_t features = 0;        // virtio: as negotiated
+  std::uint32_t chain = 1;           // virtio: buffers for each frame offered
+};
+
+// What a look at the head found.
+enum class RxLook : std::uint8_t {
+  kNothing,   // the device is not done with it
+  kComplete,  // the device is done with entry head + skipped
+  kSkipped,   // the device is done with `skipped` entries and left them empty
+  kAtStop,    // there is no open entry
+  kFailed,    // the mapper refused to sync
+  kBroken,    // the device said what cannot be: nothing it says counts any more
+};
+
+struct RxFound {
+  RxLook look = RxLook::kNothing;
+  std::uint32_t skipped = 0;  // entries from head on that got no frame
+};
+
+struct RxPushed {
+  Result<void> result;
+  Result<void> unmapped;  // error: the device may reach the buffer
+};
+
+// A buffer that has left the queue.
+struct RxPopped {
+  Buffer buffer;
+  Result<void> synced;    // error: the data bytes are not the device's
+  Result<void> unmapped;  // error: the device may still reach the buffer
+};
+
+template <class Q>
+concept RxQueue = requires(Q& q, const Q& c, const Buffer& buffer,
+                           std::uint32_t n, void (*give_back)(RxPopped)) {
+  // True when the device stops at the end of the queue and is started again
+  // (ReceiverPort); else it goes on by itself once the doorbell is rung.
+  { Q::kStops } -> std::convertible_to<bool>;
+  // True when one frame may take several entries.
+  { Q::kScatters } -> std::convertible_to<bool>;
+  // Entries that hold a buffer, and those of them that the device may fill.
+  { c.armed() } -> std::same_as<std::uint32_t>;
+  { c.open() } -> std::same_as<std::uint32_t>;
+  { c.full() } -> std::same_as<bool>;
+  { c.empty() } -> std::same_as<bool>;
+  // Arms an entry behind the others; the buffer is unused after an error.
+  { q.Push(buffer) } -> std::same_as<RxPushed>;
+  // Lets the device see what was pushed; kNoSpace while that is too little.
+  { q.Publish() } -> std::same_as<Result<void>>;
+  // Looks at the next completion; a second look loads nothing again.
+  { q.Look() } -> std::same_as<RxFound>;
+  // What the device says about it. REQUIRES: Look said kComplete, and what it
+  // skipped was popped. Once for each completion.
+  { q.Snapshot() } -> std::same_as<Result<Completion>>;
+  // Where the data lie in the head's buffer, and the bytes offered there.
+  { c.data_offset() } -> std::same_as<std::uint32_t>;
+  { c.room() } -> std::same_as<std::uint32_t>;
+  // Takes the head out, `n` data bytes of it synced. REQUIRES: !empty().
+  { q.Pop(n) } -> std::same_as<RxPopped>;
+  // Pops everything. REQUIRES: the device is stopped.
+  q.Clear(give_back);
+  { c.CheckInvariants() } -> std::same_as<bool>;
+};
+
+template <class Q>
+concept DoorbellQueue =
+    RxQueue<Q> && !Q::kStops && requires(Q & q, const Q& c) {
+  { c.addresses() } -> std::same_as<RingAddresses>;
+  // What was published since the last time is worth a doorbell (or the device
+  // would starve): true once, after the barrier that a doorbell needs.
+  { q.TakeDoorbell() } -> std::same_as<bool>;
+  // What the doorbell says: the tail, as the format counts it.
+  { c.doorbell() } -> std::same_as<std::uint32_t>;
+};
+
+// A queue whose interrupt is masked by words in its own memory.
+template <class Q>
+concept InterruptingQueue = DoorbellQueue<Q> && requires(Q& q) {
+  // False when the device could not be shown it.
+  { q.Mask() } -> std::same_as<bool>;
+  { q.Unmask() } -> std::same_as<bool>;
+};
+
+// The queue that a format takes: RxQueueOf<Format, Mapper>::Type.
+template <class Format, class MapperType>
+struct RxQueueOf;
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_QUEUE_H_

@@ -1,0 +1,115 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_NICRING_RX_REFILL_H_
+#define DMAMAP_NICRING_RX_REFILL_H_
+
+// How an RxRing keeps its receiver going: fill the queue, restart a receiver
+// that stopped, or ring for one that does not. Included by nicring/rx_ring.h
+// alone, which says what the states mean.
+
+#include <cstdint>
+
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "nicring/buffer_pool.h"
+#include "nicring/rx_assembly.h"
+#include "nicring/rx_queue.h"
+#include "nicring/rx_ring.h"
+
+namespace dmamap::inline v0 {
+
+// An announced RNR may be an old one: what counts is that it is stopped now.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class Port>
+void RxRing<F, M, P, A>::AskReceiver(Port& port) {
+  if constexpr (Queue::kStops) {
+    if (state_ != ReceiverState::kRunning || !port.Stopped()) return;
+    state_ = ReceiverState::kStopped;
+    ++statistics_.rnr;
+  } else {
+    (void)port;
+  }
+}
+
+// Restarts a receiver that stopped, or tells one that does not of new entries.
+// True when it was restarted.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class Port>
+bool RxRing<F, M, P, A>::KeepGoing(Port& port) {
+  if constexpr (Queue::kStops) {
+    return Restart(port);
+  } else {
+    if (!queue_.TakeDoorbell()) return false;
+    ++statistics_.doorbells;
+    port.Doorbell(queue_.doorbell());
+    return false;
+  }
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class Port>
+bool RxRing<F, M, P, A>::Restart(Port& port) {
+  if (state_ != ReceiverState::kDrained || queue_.open() == 0) return false;
+  // While it is stopped no new RNR can come: this one is taken care of.
+  port.AcknowledgeRnr();
+  if (!port.Start(queue_.head_iova()).ok()) {
+    ++statistics_.restart_failed;  // still drained: the next refill tries again
+    return false;
+  }
+  queue_.ForgetSuspects();
+  state_ = ReceiverState::kRunning;
+  ++statistics_.restarts;
+  return true;
+}
+
+// The device passed over these; their buffers are as good as new.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::Skip(std::uint32_t entries) {
+  for (; entries != 0; --entries) {
+    const RxPopped popped = queue_.Pop(0);
+    ++statistics_.rx_skipped;
+    PutBack(popped.buffer, popped.unmapped);
+  }
+}
+
+// Arms as many entries as it can. The error, if any, says why not all of them.
+template <class F, Mapper M, BufferPool P, template <class> class A>
+Result<void> RxRing<F, M, P, A>::Fill() {
+  Result<void> filled;
+  while (filled.ok() && !queue_.full()) {
+    const Result<Buffer> buffer = pool_->Get();
+    if (!buffer.ok()) {
+      ++statistics_.rx_alloc_failed;
+      filled = buffer.error();
+      break;
+    }
+    const RxPushed pushed = queue_.Push(*buffer);
+    filled = pushed.result;
+    if (filled.ok()) continue;
+    ++statistics_.rx_map_failed;
+    PutBack(*buffer, pushed.unmapped);
+  }
+  const Result<void> published = queue_.Publish();
+  if (published.ok()) return filled;
+  // kNoSpace: too few for a ring, for the reason that `filled` holds.
+  if (published.error() == Error::kNoSpace) return filled;
+  ++statistics_.rx_sync_failed;
+  return published;
+}
+
+template <class F, Mapper M, BufferPool P, template <class> class A>
+void RxRing<F, M, P, A>::Release() {
+  DropParts(RxDrop::kNone);
+  assembly_.End();  // neither delivered nor dropped: it had no end
+  queue_.Clear(
+      [this](const auto& popped) { PutBack(popped.buffer, popped.unmapped); });
+  masked_ = false;
+  state_ = ReceiverState::kIdle;
+  // An RNR that is still announced does no harm: the receiver is asked.
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_NICRING_RX_REFILL_H_
