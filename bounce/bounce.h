@@ -239,7 +239,8 @@ class Bounce {
 
   // The page of `at`, made and filled from what is shown on it if need be;
   // *made says whether. `allowed()` -> Result<void> is asked first, and again
-  // when the page is made. Fails as it does, as the source does, or with
+  // when the page is made. REQUIRES: it refuses where nothing was Prepare()d.
+  // Fails as it does, as the source does, or with
   // kUnsupported when a buffer cannot be reached.
   template <class Allowed>
   Result<std::byte*> Touch(Iova at, Allowed&& allowed, bool* made,

@@ -111,7 +111,7 @@ struct alignas(kCacheLine) BounceSlot {
   // The mapping that this slot belongs to but does not begin: the number of its
   // first slot + 1. May be of one that is over: look at that one's size.
   Atom<std::uint64_t> owner{0};
-  // In the first slot of each page: its address, and kPageBusy.
+  // In the first slot of each page: its address, and a busy bit.
   Atom<std::uintptr_t> page{0};
   // The bytes of this slot on its page that may be something else than zeros or
   // what the device wrote, from the slot's first byte: [dirty_first,

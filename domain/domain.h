@@ -20,8 +20,10 @@
 // them (Fault, Translate) and stay for later mappings, which overwrite them.
 //
 // What the driver may rely on (numbers: the guarantees)
-//   1,3  the device sees the bytes of live mappings, and zeros; nothing outside
-//        the mapping is shown or copied back.
+//   1,3  the device sees the bytes of live mappings, zeros, and what it wrote
+//        itself; nothing outside the mapping is shown or copied back. (Where a
+//        mapping has ended, its bytes stay on a page of its own until the slot
+//        has the next one: the device has seen them.)
 //   2    what the device did not write stays as it was: the original is copied
 //        in by Map and SyncForDevice for kFromDevice too, unless the mapping
 //        has kDeviceOverwritesAll (then zeros) or Map has kSkipSync.

@@ -250,7 +250,7 @@ TEST(OtherFailure, AddressesRunOut) {
   before.Expect(w);
 }
 
-TEST(OtherFailure, TheIotlbIsFull) {
+TEST(OtherFailure, MaxMappingsIsReached) {
   World w(
       {.limit = Iova(0xffffff), .bounce_size = 64 * kPage, .max_mappings = 2});
   const Snapshot before(w);
