@@ -32,12 +32,10 @@
 // slot's word decides (slot.h). page_table.h says what may race, and how it is
 // kept right. Copies block only in the MemoryAccess.
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "bounce/copy.h"
 #include "bounce/memory_access.h"
@@ -123,32 +121,11 @@ class Bounce {
   // faults show it (kFilling). kUnsupported when memory cannot be reached: then
   // Retract. REQUIRES: Prepare(b.slots) returned `first`; the slots are the
   // caller's. Adds the bytes copied to `*bytes` (so do all calls that take it).
-  Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes) {
-    const SlotWord before = AwaitFree(first);
-    const std::uint64_t number = NumberOf(b.slots.first());
-    const std::uint64_t last = NumberOf(b.slots.last());
-    if (number != last) OwnSlots(number, last);
-    Record(first, before, b.body.size(), b.buffer,
-           SlotShape(b.body.first() - b.slots.first(), b));
-    return Fill(b, bytes);
-  }
+  Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes);
   // The same for a mapping of one slot on a page of its own: `size` bytes,
   // shape.head() behind the slot's first.
   Result<void> ShowSlot(Slot& slot, std::uint64_t size, PhysAddr buffer,
-                        SlotShape shape, std::uint64_t* bytes) {
-    Record(slot, AwaitFree(slot), size, buffer, shape);
-    std::byte* const page_data = table_.SettleAt(slot);
-    if (page_data == nullptr) return Ok();
-    const auto begin = static_cast<std::uint32_t>(shape.head());
-    Tidy(slot, page_data, begin, begin + static_cast<std::uint32_t>(size));
-    if (shape.fill() == BounceFill::kZero) {
-      std::memset(page_data + begin, 0, static_cast<std::size_t>(size));
-      return Ok();
-    }
-    *bytes += size;
-    return CopyFromMemory(memory_, buffer, page_data + begin,
-                          static_cast<std::size_t>(size));
-  }
+                        SlotShape shape, std::uint64_t* bytes);
   // Lets the device use what was shown; its tag. REQUIRES: Show succeeded.
   std::uint32_t Admit(Slot& first) {
     // relaxed: this thread wrote it.
@@ -160,14 +137,7 @@ class Bounce {
   }
 
   // Takes back what was shown and not admitted, up to kEnding.
-  void Retract(Slot& first, Range slots) {
-    const SlotWord now(first.word.load(std::memory_order_relaxed));
-    // seq_cst: before the pages are looked at.
-    first.word.exchange(now.To(SlotState::kEnding).bits(),
-                        std::memory_order_seq_cst);
-    SettleAll(slots);
-    Scrub(slots);
-  }
+  void Retract(Slot& first, Range slots);
   // Waits until no fault reads the mapping of `slots` any more. REQUIRES: its
   // word is kEnding, by a sequentially consistent read-modify-write.
   void SettleAll(Range slots) const {
@@ -198,29 +168,7 @@ class Bounce {
 
   // The fields of a slot that said `word`. False when it says something else by
   // now: then they are worth nothing.
-  bool Read(Iova slot_first, Slot& slot, SlotWord word, Shown& found) const {
-    // relaxed: see the fence.
-    const SlotShape shape(slot.shape.load(std::memory_order_relaxed));
-    const Iova begin = slot_first + shape.head();
-    const std::uint64_t size = slot.size.load(std::memory_order_relaxed);
-    const PhysAddr buffer(slot.buffer.load(std::memory_order_relaxed));
-    // acquire: pairs with W1 in Show: who read a later mapping's field reads
-    // its word below.
-    AtomFence<Atom>(std::memory_order_acquire);
-    const SlotWord now(slot.word.load(std::memory_order_relaxed));
-    if (!now.SameAs(word) || size == 0) return false;
-    const Result<Range> body = Range::FromSize(begin, size);
-    if (!body.ok()) return false;
-    found.slot = &slot;
-    found.word = word;
-    found.b = {body->RoundOutToPages(this->slot()),
-               *body,
-               buffer,
-               shape.fill(),
-               shape.direction(),
-               shape.overwritten()};
-    return true;
-  }
+  bool Read(Iova slot_first, Slot& slot, SlotWord word, Shown& found) const;
 
   // f(const Shown&) for each mapping that is shown on the page of `at`.
   template <class F>
@@ -316,79 +264,27 @@ class Bounce {
   }
   // An address may be handed out again while the one who freed it writes this,
   // his last word.
-  SlotWord AwaitFree(const Slot& slot) const {
-    // W2, acquire: pairs with W1 in Vacate.
-    SlotWord word(slot.word.load(std::memory_order_acquire));
-    while (!word.is_free()) [[unlikely]] {
-        AtomRelax<Atom>();
-        word = SlotWord(slot.word.load(std::memory_order_acquire));
-      }
-    return word;
-  }
+  SlotWord AwaitFree(const Slot& slot) const;
 
   Result<Shown> LookAt(std::uint64_t n) const;
 
-  [[gnu::noinline]] void OwnSlots(std::uint64_t first, std::uint64_t last) {
-    table_.EachSlot(first + 1, last, [&](std::uint64_t, Slot& slot) {
-      (void)AwaitFree(slot);
-      // relaxed: the fence behind the word orders it.
-      slot.owner.store(first + 1, std::memory_order_relaxed);
-    });
-  }
+  [[gnu::noinline]] void OwnSlots(std::uint64_t first, std::uint64_t last);
 
   // Writes a record, whose slots are free, and then the word.
   void Record(Slot& first, SlotWord before, std::uint64_t size, PhysAddr buffer,
-              SlotShape shape) {
-    // W1, release: pairs with the fence of Read. A reader that finds one of
-    // these finds the word changed.
-    first.size.store(size, std::memory_order_release);
-    first.buffer.store(buffer.value(), std::memory_order_release);
-    first.shape.store(shape.bits(), std::memory_order_release);
-    // W1, release: pairs with W2.
-    first.word.store(SlotWord(TagAfter(before), SlotState::kFilling).bits(),
-                     std::memory_order_release);
-    // The word and the owners before the pages (page_table.h).
-    Fence::Light();
-  }
+              SlotShape shape);
 
   // Readies one slot for new bytes in [begin, end), from its first byte, which
   // is at `data`: zeros what was copied outside.
   static void Tidy(Slot& slot, std::byte* data, std::uint32_t begin,
-                   std::uint32_t end) {
-    const std::uint32_t first = slot.dirty_first;
-    const std::uint32_t behind = slot.dirty_end;
-    if (first < begin) {
-      std::memset(data + first, 0, std::min(begin, behind) - first);
-    }
-    if (behind > end) {
-      const std::uint32_t from = std::max(first, end);
-      std::memset(data + from, 0, behind - from);
-    }
-    slot.dirty_first = begin;
-    slot.dirty_end = end;
-  }
+                   std::uint32_t end);
   // The same for slot `n`, on a page at `page_data`, and its part of `body`.
   void TidyFor(Slot& slot, std::uint64_t n, std::byte* page_data,
-               Range body) const {
-    const Iova first = IovaOf(n);
-    const std::uint64_t begin = body.first() > first ? body.first() - first : 0;
-    const std::uint64_t end =
-        std::min(body.last() - first, this->slot().mask()) + 1;
-    Tidy(slot, At(page_data, first), static_cast<std::uint32_t>(begin),
-         static_cast<std::uint32_t>(end));
-  }
+               Range body) const;
   void TidyPart(Range part, std::byte* page_data, Range body) const;
   // Body bytes to one piece of host memory.
   Result<void> Write(Range piece, std::byte* data, const BounceBuffer& b,
-                     std::uint64_t* bytes) {
-    if (b.fill == BounceFill::kZero) {
-      std::memset(data, 0, Size(piece));
-      return Ok();
-    }
-    *bytes += piece.size();
-    return CopyFromMemory(memory_, b.buffer + (piece.first() - b.body.first()),
-                          data, Size(piece));
-  }
+                     std::uint64_t* bytes);
 
   [[gnu::noinline]] Result<void> Fill(const BounceBuffer& b,
                                       std::uint64_t* bytes);
@@ -416,8 +312,9 @@ class Bounce {
 
 }  // namespace dmamap::inline v0
 
-#include "bounce/bounce_copy.h"   // IWYU pragma: export
-#include "bounce/bounce_look.h"   // IWYU pragma: export
-#include "bounce/bounce_pages.h"  // IWYU pragma: export
+#include "bounce/bounce_copy.h"    // IWYU pragma: export
+#include "bounce/bounce_look.h"    // IWYU pragma: export
+#include "bounce/bounce_pages.h"   // IWYU pragma: export
+#include "bounce/bounce_record.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_BOUNCE_BOUNCE_H_

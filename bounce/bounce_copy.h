@@ -10,10 +10,57 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "bounce/bounce.h"
 
 namespace dmamap::inline v0 {
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline void Bounce<Source, Memory, Atom, Fence>::Tidy(Slot& slot,
+                                                      std::byte* data,
+                                                      std::uint32_t begin,
+                                                      std::uint32_t end) {
+  const std::uint32_t first = slot.dirty_first;
+  const std::uint32_t behind = slot.dirty_end;
+  if (first < begin) {
+    std::memset(data + first, 0, std::min(begin, behind) - first);
+  }
+  if (behind > end) {
+    const std::uint32_t from = std::max(first, end);
+    std::memset(data + from, 0, behind - from);
+  }
+  slot.dirty_first = begin;
+  slot.dirty_end = end;
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline void Bounce<Source, Memory, Atom, Fence>::TidyFor(Slot& slot,
+                                                         std::uint64_t n,
+                                                         std::byte* page_data,
+                                                         Range body) const {
+  const Iova first = IovaOf(n);
+  const std::uint64_t begin = body.first() > first ? body.first() - first : 0;
+  const std::uint64_t end =
+      std::min(body.last() - first, this->slot().mask()) + 1;
+  Tidy(slot, At(page_data, first), static_cast<std::uint32_t>(begin),
+       static_cast<std::uint32_t>(end));
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline Result<void> Bounce<Source, Memory, Atom, Fence>::Write(
+    Range piece, std::byte* data, const BounceBuffer& b, std::uint64_t* bytes) {
+  if (b.fill == BounceFill::kZero) {
+    std::memset(data, 0, Size(piece));
+    return Ok();
+  }
+  *bytes += piece.size();
+  return CopyFromMemory(memory_, b.buffer + (piece.first() - b.body.first()),
+                        data, Size(piece));
+}
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>

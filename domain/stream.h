@@ -105,41 +105,9 @@ class StreamSpace {
   }
 
   Result<void> SyncForCpu(const Mapping& mapping, std::uint64_t offset,
-                          std::uint64_t size) {
-    const Result<Slot*> pinned = checker_.Pin(mapping, offset, size);
-    if (!pinned.ok()) return Refuse(pinned.error());
-    std::uint64_t bytes = 0;
-    Result<void> result;
-    if (DeviceWrites(mapping.direction)) {
-      result = bounce_.CopyOut(Part(mapping, offset, size),
-                               BufferOf(**pinned) + offset, &bytes);
-    }
-    core_.counters.Count(
-        [&](auto& line) { line.bytes_from_device.Add(bytes); });
-    checker_.Unpin(**pinned);
-    return result;
-  }
-
+                          std::uint64_t size);
   Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
-                             std::uint64_t size) {
-    const Result<Slot*> pinned = checker_.Pin(mapping, offset, size);
-    if (!pinned.ok()) return Refuse(pinned.error());
-    const SlotShape shape = ShapeOf(**pinned);
-    std::uint64_t bytes = 0;
-    Result<void> result;
-    if (!shape.overwritten()) {
-      const Range part = Part(mapping, offset, size);
-      // A page that comes later is filled from the buffer, unless this mapping
-      // is never filled but by hand: then this is the time to have the page.
-      if (shape.fill() == BounceFill::kZero) result = MakePages(part);
-      if (result.ok()) {
-        result = bounce_.CopyIn(part, BufferOf(**pinned) + offset, &bytes);
-      }
-    }
-    core_.counters.Count([&](auto& line) { line.bytes_to_device.Add(bytes); });
-    checker_.Unpin(**pinned);
-    return result;
-  }
+                             std::uint64_t size);
 
   // The mapping that `at` is a byte of, if a device may use it; kNotMapped.
   Result<Shown> LookUp(Iova at) const {
@@ -259,62 +227,17 @@ class StreamSpace {
       core_.GiveQuota();
     return first;
   }
-  // A mapping of one slot on a page of its own: address, record, contents.
-  [[gnu::always_inline]] Result<Made> MapSlot(PhysAddr buffer,
-                                              std::uint64_t size,
-                                              SlotShape shape,
-                                              std::uint64_t* bytes) {
-    const Result<Iova> first = TakeAddress(1);
-    if (!first.ok()) [[unlikely]]
-      return first.error();
-    const Range slots = Range::Byte(*first).RoundOutToPages(page_);
-    const Result<Slot*> slot = bounce_.Prepare(slots);
-    if (!slot.ok()) [[unlikely]]
-      return GiveBack(slots, nullptr, slot.error());
-    return Settled(slots, **slot,
-                   bounce_.ShowSlot(**slot, size, buffer, shape, bytes));
-  }
-  // The same for any.
+  // The parts of Map: stream_map.h.
+  [[gnu::always_inline]] inline Result<Made> MapSlot(PhysAddr buffer,
+                                                     std::uint64_t size,
+                                                     SlotShape shape,
+                                                     std::uint64_t* bytes);
   [[gnu::noinline]] Result<Made> MapPages(PhysAddr buffer, std::uint64_t size,
                                           SlotShape shape,
-                                          std::uint64_t* bytes) {
-    // Cannot wrap: a size this close to 2^64 has too many pages to be found.
-    if (size > Iova::Max() - Iova(shape.head())) return Error::kNoSpace;
-    const std::uint64_t pages = page_.PagesFor(shape.head() + size);
-    const Result<Iova> first = TakeAddress(pages);
-    if (!first.ok()) return first.error();
-    const Range slots = *Range::FromSize(*first, pages << page_.shift());
-    const Range body = *Range::FromSize(*first + shape.head(), size);
-    const Result<Slot*> slot = bounce_.Prepare(slots);
-    if (!slot.ok()) return GiveBack(slots, nullptr, slot.error());
-    const BounceBuffer b = {slots,
-                            body,
-                            buffer,
-                            shape.fill(),
-                            shape.direction(),
-                            shape.overwritten()};
-    return Settled(slots, **slot, bounce_.Show(**slot, b, bytes));
-  }
-  // What becomes of a mapping that was shown, or not.
-  Result<Made> Settled(Range slots, Slot& slot, Result<void> shown) {
-    // seq_cst: after the record, for a Shutdown that looks at it.
-    if (shown.ok() && core_.IsOpen(std::memory_order_seq_cst)) [[likely]] {
-      return Made{slots.first(), bounce_.Admit(slot)};
-    }
-    return TakeBack(slots, slot, shown);
-  }
-  [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot,
-                                   Result<void> shown) {
-    bounce_.Retract(slot, slots);  // what was copied is nobody's now
-    return GiveBack(slots, &slot,
-                    shown.ok() ? Error::kShutDown : shown.error());
-  }
-  [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error) {
-    (void)iova_.Free(slots.first(), slots.size() >> page_.shift()).ok();
-    if (slot != nullptr) bounce_.Vacate(*slot, SlotState::kFree);
-    core_.GiveQuota();
-    return error;
-  }
+                                          std::uint64_t* bytes);
+  Result<Made> Settled(Range slots, Slot& slot, Result<void> shown);
+  [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
+  [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
 
   // Counts a call that named something that is not there, and passes it on.
   Error Refuse(Error error) {
@@ -349,16 +272,7 @@ class StreamSpace {
                                                  std::uint64_t bytes);
 
   // Has every page of `part` made. REQUIRES: its mapping is live and pinned.
-  Result<void> MakePages(Range part) {
-    const std::uint64_t step = bounce_.page().bytes();
-    const std::uint64_t last = part.last().value();
-    for (Iova at = bounce_.PageRange(part.first()).first(); at.value() <= last;
-         at = at + step) {
-      const auto r = Touch(at, [] { return Ok(); });
-      if (!r.ok()) return r.error();
-    }
-    return Ok();
-  }
+  Result<void> MakePages(Range part);
 
   Core& core_;
   BounceType bounce_;
@@ -371,6 +285,8 @@ class StreamSpace {
 }  // namespace internal
 }  // namespace dmamap::inline v0
 
+#include "domain/stream_map.h"    // IWYU pragma: export
+#include "domain/stream_sync.h"   // IWYU pragma: export
 #include "domain/stream_unmap.h"  // IWYU pragma: export
 
 #endif  // DMAMAP_DOMAIN_STREAM_H_

@@ -4,7 +4,7 @@
 #ifndef DMAMAP_DOMAIN_STREAM_UNMAP_H_
 #define DMAMAP_DOMAIN_STREAM_UNMAP_H_
 
-// The second half of stream.h: how mappings end, and what must hold between
+// A part of stream.h: how mappings end, and what must hold between
 // calls. stream.h says why in this order.
 
 #include <atomic>

@@ -1,0 +1,91 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_DOMAIN_STREAM_MAP_H_
+#define DMAMAP_DOMAIN_STREAM_MAP_H_
+
+// How a mapping comes to be: address, record, contents, and what becomes of
+// them when one of the three fails. A part of stream.h.
+
+#include <atomic>
+#include <cstdint>
+
+#include "bounce/bounce.h"
+#include "bounce/slot.h"
+#include "dma/address.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "domain/stream.h"
+
+namespace dmamap::inline v0 {
+namespace internal {
+
+// A mapping of one slot on a page of its own.
+template <class Policies>
+auto StreamSpace<Policies>::MapSlot(PhysAddr buffer, std::uint64_t size,
+                                    SlotShape shape, std::uint64_t* bytes)
+    -> Result<Made> {
+  const Result<Iova> first = TakeAddress(1);
+  if (!first.ok()) [[unlikely]]
+    return first.error();
+  const Range slots = Range::Byte(*first).RoundOutToPages(page_);
+  const Result<Slot*> slot = bounce_.Prepare(slots);
+  if (!slot.ok()) [[unlikely]]
+    return GiveBack(slots, nullptr, slot.error());
+  return Settled(slots, **slot,
+                 bounce_.ShowSlot(**slot, size, buffer, shape, bytes));
+}
+
+// The same for any.
+template <class Policies>
+auto StreamSpace<Policies>::MapPages(PhysAddr buffer, std::uint64_t size,
+                                     SlotShape shape, std::uint64_t* bytes)
+    -> Result<Made> {
+  // Cannot wrap: a size this close to 2^64 has too many pages to be found.
+  if (size > Iova::Max() - Iova(shape.head())) return Error::kNoSpace;
+  const std::uint64_t pages = page_.PagesFor(shape.head() + size);
+  const Result<Iova> first = TakeAddress(pages);
+  if (!first.ok()) return first.error();
+  const Range slots = *Range::FromSize(*first, pages << page_.shift());
+  const Range body = *Range::FromSize(*first + shape.head(), size);
+  const Result<Slot*> slot = bounce_.Prepare(slots);
+  if (!slot.ok()) return GiveBack(slots, nullptr, slot.error());
+  const BounceBuffer b = {slots,
+                          body,
+                          buffer,
+                          shape.fill(),
+                          shape.direction(),
+                          shape.overwritten()};
+  return Settled(slots, **slot, bounce_.Show(**slot, b, bytes));
+}
+
+// What becomes of a mapping that was shown, or not.
+template <class Policies>
+auto StreamSpace<Policies>::Settled(Range slots, Slot& slot, Result<void> shown)
+    -> Result<Made> {
+  // seq_cst: after the record, for a Shutdown that looks at it.
+  if (shown.ok() && core_.IsOpen(std::memory_order_seq_cst)) [[likely]] {
+    return Made{slots.first(), bounce_.Admit(slot)};
+  }
+  return TakeBack(slots, slot, shown);
+}
+
+template <class Policies>
+Error StreamSpace<Policies>::TakeBack(Range slots, Slot& slot,
+                                      Result<void> shown) {
+  bounce_.Retract(slot, slots);  // what was copied is nobody's now
+  return GiveBack(slots, &slot, shown.ok() ? Error::kShutDown : shown.error());
+}
+
+template <class Policies>
+Error StreamSpace<Policies>::GiveBack(Range slots, Slot* slot, Error error) {
+  (void)iova_.Free(slots.first(), slots.size() >> page_.shift()).ok();
+  if (slot != nullptr) bounce_.Vacate(*slot, SlotState::kFree);
+  core_.GiveQuota();
+  return error;
+}
+
+}  // namespace internal
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_DOMAIN_STREAM_MAP_H_
