@@ -61,10 +61,10 @@ class Napi {
   // An event. True when the caller must arrange for a Poll, which has been
   // masked for; false when somebody else does.
   [[nodiscard]] bool Schedule() {
-    // S1, acq_rel: its acquire pairs with P2, so that a new owner sees what the
-    // last one did; its release pairs with P1 and P2, so that the owner sees
-    // what the handler did before (OnRnr).
-    if (events_.fetch_add(1, std::memory_order_acq_rel) != 0) return false;
+    // S1, release: pairs with P1, so that the owner sees what the handler did
+    // before (OnRnr). It continues the release sequence of P2: the P1 of a new
+    // owner acquires what the last one did.
+    if (events_.fetch_add(1, std::memory_order_release) != 0) return false;
     interrupts_->Mask();
     return true;
   }
@@ -75,16 +75,17 @@ class Napi {
   template <class PollFunction, class LookFunction>
   PollOutcome Poll(std::size_t budget, PollFunction&& poll,
                    LookFunction&& look) {
-    // P1, acquire: pairs with S1. Events counted here are served by this pass.
+    // P1, acquire: pairs with S1, and with P2 of the last owner. Events counted
+    // here are served by this pass.
     std::uint64_t seen = events_.load(std::memory_order_acquire);
     if (poll(budget) >= budget) return PollOutcome::kAgain;
     interrupts_->Unmask();
     DmaFullBarrier();  // the look is younger than the unmask
     if (!look() &&
-        // P2, acq_rel: its release pairs with S1 of the next owner, its acquire
-        // with S1 of an event in between; acquire on failure for the same.
-        events_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel,
-                                        std::memory_order_acquire)) {
+        // P2, release: pairs with P1 of the next owner. Relaxed on failure:
+        // the next pass sees by P1 what came in between.
+        events_.compare_exchange_strong(seen, 0, std::memory_order_release,
+                                        std::memory_order_relaxed)) {
       return PollOutcome::kIdle;
     }
     interrupts_->Mask();

@@ -63,6 +63,7 @@ struct Scenario {
   int bursts;
   HeaderFetch fetch = HeaderFetch::kOnFrame;
   bool descending = false;
+  std::uint32_t buffers = 0;  // 0: one more than entries
 };
 
 struct Tally {
@@ -70,6 +71,7 @@ struct Tally {
   std::uint64_t wrong = 0;
   std::uint64_t skipped = 0;
   std::uint64_t restarts = 0;
+  std::uint64_t bad_starts = 0;  // at an RFD that was complete already
   std::string first_wrong;
 };
 
@@ -80,7 +82,8 @@ template <class World, class Format>
 bool RunOnce(const Scenario& scenario, Choices& choices, Tally& tally) {
   BenchOptions options;
   options.entries = scenario.entries;
-  options.buffers = scenario.entries + 1;
+  options.buffers =
+      scenario.buffers != 0 ? scenario.buffers : scenario.entries + 1;
   options.room = 8;
   options.fetch = scenario.fetch;
   options.mapper.descending = scenario.descending;
@@ -124,6 +127,7 @@ bool RunOnce(const Scenario& scenario, Choices& choices, Tally& tally) {
   ok &= bench.ring.statistics().rx_skipped <= c.skipped;
   tally.skipped += bench.ring.statistics().rx_skipped;
   tally.restarts += bench.ring.statistics().restarts;
+  tally.bad_starts += static_cast<std::uint64_t>(bench.registers.bad_starts);
   return ok;
 }
 
@@ -147,8 +151,11 @@ Tally Explore(const Scenario& scenario, Until until = Until::kExhausted) {
 }
 
 Tally Sum(const Tally& a, const Tally& b) {
-  return {a.runs + b.runs, a.wrong + b.wrong, a.skipped + b.skipped,
+  return {a.runs + b.runs,
+          a.wrong + b.wrong,
+          a.skipped + b.skipped,
           a.restarts + b.restarts,
+          a.bad_starts + b.bad_starts,
           a.first_wrong.empty() ? b.first_wrong : a.first_wrong};
 }
 
@@ -171,10 +178,13 @@ Tally ExploreAll(int bursts, int polls, bool descending = false,
 
 // A negative control: the search finds something wrong.
 template <class World, class Format>
-bool Finds(int bursts, int polls, bool descending = false) {
+Tally Find(int bursts, int polls, bool descending = false) {
   return ExploreAll<World, Format>(bursts, polls, descending,
-                                   Until::kFirstWrong)
-             .wrong != 0;
+                                   Until::kFirstWrong);
+}
+template <class World, class Format>
+bool Finds(int bursts, int polls, bool descending = false) {
+  return Find<World, Format>(bursts, polls, descending).wrong != 0;
 }
 
 TEST(RxInterleaving, IdentityMapping) {
@@ -195,6 +205,28 @@ TEST(RxInterleaving, ThreeBursts) {
     RecordProperty("interleavings" + std::to_string(budget),
                    std::to_string(t.runs));
   }
+}
+
+// Fewer buffers than entries: each refill leaves a hole, the ring is shorter.
+TEST(RxInterleaving, PoolTooSmall) {
+  for (std::size_t budget : {std::size_t{1}, std::size_t{64}}) {
+    Scenario s{5, 4, 3, budget, 2};
+    s.buffers = 4;
+    const Tally t = Explore<IdentityWorld, HookedFormat>(s);
+    EXPECT_EQ(t.wrong, 0u) << budget << ' ' << t.first_wrong;
+    EXPECT_GT(t.restarts, 1000u);
+  }
+}
+
+// One descriptor to fill, the stop and the last: with two there is nothing that
+// the device could fill, and such a ring is refused.
+TEST(RxInterleaving, ARingOfTwoIsRefused) {
+  FixedPool pool;
+  ASSERT_TRUE(pool.Init({4, 80, 2}).ok());
+  IdentityMapper mapper;
+  RxRing<I8255xFormat, IdentityMapper, FixedPool> ring;
+  EXPECT_EQ(ring.Init(&mapper, &pool, {.entries = 2, .room = 64}).error(),
+            Error::kInvalidArgument);
 }
 
 // The device has a copy of its own, and runs also between two words of a sync,
@@ -244,6 +276,45 @@ TEST(RxInterleavingControl, EndBitWithoutSizeZero) {
 }
 TEST(RxInterleavingControl, WrongLink) {
   EXPECT_TRUE((Finds<IdentityWorld, WritesAWrongLink>(1, 3)));
+}
+
+// Rules of the restart. Formats of their own, so that the ring takes another
+// list; everything else is the shipped source.
+
+// Restarts though the budget has cut the pass: complete frames wait at the
+// head.
+struct RestartsAfterCut : HookedFormat {};
+// Asks the receiver after a look that found nothing instead of before the pass:
+// what it completed between the two is at the head when it is restarted.
+struct AsksTooLate : HookedFormat {};
+
+template <class Format, class M>
+struct CutDrains : RxList<Format, M> {
+  static constexpr bool Drains(bool, RxLook) { return true; }
+};
+template <class Format, class M>
+struct AsksAfterAnyLook : RxList<Format, M> {
+  static constexpr bool AsksAfter(bool cut, RxLook) { return !cut; }
+};
+
+}  // namespace
+
+template <class M>
+struct RxQueueOf<RestartsAfterCut, M> {
+  using Type = CutDrains<RestartsAfterCut, M>;
+};
+template <class M>
+struct RxQueueOf<AsksTooLate, M> {
+  using Type = AsksAfterAnyLook<AsksTooLate, M>;
+};
+
+namespace {
+
+TEST(RxInterleavingControl, RestartAfterABudgetCut) {
+  EXPECT_NE((Find<IdentityWorld, RestartsAfterCut>(1, 3).bad_starts), 0u);
+}
+TEST(RxInterleavingControl, RestartAtACompleteRfd) {
+  EXPECT_NE((Find<IdentityWorld, AsksTooLate>(2, 3).bad_starts), 0u);
 }
 
 // Syncs the whole header to the device after each look, "to hand it back": the

@@ -295,13 +295,11 @@ RxPollResult RxRing<F, M, P, A>::Poll(std::size_t budget, SinkType& sink,
     result.broken = true;
     return result;
   }
-  const bool drained =
-      !result.cut && (look == RxLook::kNothing || look == RxLook::kAtStop);
-  // With the head at the stop nothing can be complete, whenever the receiver
-  // stopped. Asking it saves an interrupt.
-  if (drained && look == RxLook::kAtStop) AskReceiver(port);
-  if (drained && state_ == ReceiverState::kStopped) {
-    state_ = ReceiverState::kDrained;
+  if constexpr (Queue::kStops) {
+    if (Queue::AsksAfter(result.cut, look)) AskReceiver(port);
+    if (Queue::Drains(result.cut, look) && state_ == ReceiverState::kStopped) {
+      state_ = ReceiverState::kDrained;
+    }
   }
   (void)Fill();  // counted; a hole is mended next time
   result.restarted = KeepGoing(port);
