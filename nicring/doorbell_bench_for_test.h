@@ -14,18 +14,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <functional>
-#include <map>
-#include <new>
-#include <optional>
 #include <utility>
 #include <vector>
 
-#include "dma/mapper.h"
-#include "nicring/buffer_pool.h"
 #include "nicring/rx_ring.h"
-#include "testing/copying_mapper.h"
-#include "testing/device_port.h"
+#include "testing/driver_side.h"
 
 namespace dmamap::inline v0 {
 namespace testing_bench {
@@ -40,92 +33,6 @@ inline Bytes NumberedFrame(std::uint32_t number, std::size_t size) {
   }
   return frame;
 }
-
-// Device and CPU see one memory, as without an IOMMU: what was ever mapped the
-// device reaches for ever, and nothing else.
-class OpenPort {
- public:
-  Transfer Read(Iova at, void* to, std::size_t n) {
-    if (!Reaches(at, n)) return {0, Error::kNotMapped};
-    return IdentityPort(Range::Whole()).Read(at, to, n);
-  }
-  Transfer Write(Iova at, const void* from, std::size_t n) {
-    if (!Reaches(at, n)) return {0, Error::kNotMapped};
-    return IdentityPort(Range::Whole()).Write(at, from, n);
-  }
-  void Add(Iova first, std::uint64_t size) {
-    std::uint64_t& known = ranges_[first];
-    if (known < size) known = size;
-  }
-
- private:
-  bool Reaches(Iova at, std::size_t n) const {
-    auto it = ranges_.upper_bound(at);
-    if (it == ranges_.begin()) return false;
-    --it;
-    const std::uint64_t offset = at - it->first;
-    return offset < it->second && n <= it->second - offset;
-  }
-  std::map<Iova, std::uint64_t> ranges_;  // first byte, bytes
-};
-static_assert(DevicePort<OpenPort>);
-
-class OpenMapper : public IdentityMapper {
- public:
-  explicit OpenMapper(OpenPort* port) : port_(port) {}
-  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
-                      MapAttributes attributes = MapAttributes::kNone) {
-    port_->Add(Iova(buffer.value()), size);
-    return IdentityMapper::Map(buffer, size, direction, attributes);
-  }
-
- protected:
-  OpenPort* port_;
-};
-struct SharedWorld {
-  using MapperType = OpenMapper;
-  using Port = OpenPort;
-  Port port;
-  MapperType mapper{&port};
-  void SetHook(std::function<void()>) {}
-};
-
-// The same, with the ring in coherent memory.
-class CoherentOpenMapper : public OpenMapper {
- public:
-  using OpenMapper::OpenMapper;
-  Result<CoherentBlock> AllocateCoherent(std::uint64_t size) {
-    auto* cpu = static_cast<std::byte*>(
-        ::operator new (size, std::align_val_t{4096}, std::nothrow));
-    if (cpu == nullptr) return Error::kNoMemory;
-    for (std::uint64_t i = 0; i < size; ++i) cpu[i] = std::byte{0};
-    const Iova iova(PhysAddrOf(cpu).value());
-    port_->Add(iova, size);
-    return CoherentBlock{iova, cpu, size};
-  }
-  Result<void> FreeCoherent(const CoherentBlock& block) {
-    ::operator delete (block.cpu, std::align_val_t{4096});
-    return Ok();
-  }
-};
-static_assert(CoherentMapper<CoherentOpenMapper>);
-struct CoherentWorld {
-  using MapperType = CoherentOpenMapper;
-  using Port = OpenPort;
-  Port port;
-  MapperType mapper{&port};
-  void SetHook(std::function<void()>) {}
-};
-
-// The device has a copy of its own, and runs in the driver's calls too.
-template <class M = CopyingMapper>
-struct CopyWorld {
-  using MapperType = M;
-  using Port = CopyingMapper::Port;
-  MapperType mapper;
-  Port port = mapper.port();
-  void SetHook(std::function<void()> hook) { mapper.set_hook(std::move(hook)); }
-};
 
 // Keeps what was delivered, and says what lay where.
 struct PlainSink {
@@ -154,42 +61,7 @@ struct GatheringSink : PlainSink {
   }
 };
 
-struct DoorbellOptions {
-  std::uint32_t buffers = 32;
-  std::uint32_t buffer_bytes = 2048;
-  RxRingOptions ring{};
-};
-
-// Device is a simulated or hostile one, made by the test; the bench holds the
-// driver's side. Members are destroyed in the right order: ring first.
-template <class World, class Format>
-struct DriverSide {
-  using Ring = RxRing<Format, typename World::MapperType, FixedPool>;
-
-  explicit DriverSide(const DoorbellOptions& options) : total(options.buffers) {
-    const bool pooled =
-        pool.Init({options.buffers, options.buffer_bytes, 0}).ok();
-    made = pooled ? ring.Init(&world.mapper, &pool, options.ring)
-                  : Result<void>(Error::kNoMemory);
-  }
-  // Every buffer is in the pool, armed, held for a frame in the making, kept by
-  // the sink or away with somebody else; and every frame is accounted for.
-  template <class SinkType>
-  bool Conserved(const SinkType& sink, std::size_t away = 0) const {
-    const RxStatistics& s = ring.statistics();
-    return made.ok() && ring.CheckInvariants() && pool.CheckInvariants() &&
-           pool.free_buffers() + ring.armed() + ring.held() + sink.kept.size() +
-                   away + s.rx_quarantined ==
-               total &&
-           s.rx_put_failed == 0 && s.rx_packets == sink.frames.size();
-  }
-
-  World world;
-  FixedPool pool;
-  std::uint32_t total;
-  Ring ring;
-  Result<void> made;
-};
+using DoorbellOptions = DriverOptions;
 
 // The driver's side with an honest device, and an oracle: the list of the
 // frames that the device has stored.
