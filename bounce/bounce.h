@@ -113,8 +113,12 @@ class Bounce {
   // --- A mapping from its making to its end ---
 
   // Memory for the records of `slots`; the first one's. kNoMemory, kOutOfRange.
-  Result<Slot*> Prepare(Range slots) {
+  [[gnu::always_inline]] Result<Slot*> Prepare(Range slots) {
     return table_.Prepare(NumberOf(slots.first()), NumberOf(slots.last()));
+  }
+  // The same for the one slot that begins at `at`.
+  [[gnu::always_inline]] Result<Slot*> PrepareSlot(Iova at) {
+    return table_.Prepare(NumberOf(at), NumberOf(at));
   }
 
   // Records `b` in `first` and fills the pages that are there: from now on
@@ -124,8 +128,11 @@ class Bounce {
   Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes);
   // The same for a mapping of one slot on a page of its own: `size` bytes,
   // shape.head() behind the slot's first.
-  Result<void> ShowSlot(Slot& slot, std::uint64_t size, PhysAddr buffer,
-                        SlotShape shape, std::uint64_t* bytes);
+  [[gnu::always_inline]] inline Result<void> ShowSlot(Slot& slot,
+                                                      std::uint64_t size,
+                                                      PhysAddr buffer,
+                                                      SlotShape shape,
+                                                      std::uint64_t* bytes);
   // Lets the device use what was shown; its tag. REQUIRES: Show succeeded.
   std::uint32_t Admit(Slot& first) {
     // relaxed: this thread wrote it.
@@ -161,7 +168,9 @@ class Bounce {
 
   // --- Looking ---
 
-  Slot* SlotAt(Iova at) const { return table_.FindSlot(NumberOf(at)); }
+  [[gnu::always_inline]] Slot* SlotAt(Iova at) const {
+    return table_.FindSlot(NumberOf(at));
+  }
 
   // The mapping whose slots hold `at`, in any state but kFree; kNotMapped.
   Result<Shown> Look(Iova at) const { return LookAt(NumberOf(at)); }
@@ -296,7 +305,8 @@ class Bounce {
   }
   // f(piece, its memory) -> Result<void> for each run of `range` that lies in
   // one piece in host memory, on the pages that are there; ends at the first
-  // error. page_of(index, first Slot&) -> memory or nullptr.
+  // error. page_of(index, first Slot&) -> memory or nullptr: once for each page
+  // up to there, in order.
   template <class PageOf, class F>
   Result<void> ForEachRun(Range range, PageOf&& page_of, F&& f);
 

@@ -24,6 +24,7 @@ inline void Bounce<Source, Memory, Atom, Fence>::Tidy(Slot& slot,
                                                       std::uint32_t end) {
   const std::uint32_t first = slot.dirty_first;
   const std::uint32_t behind = slot.dirty_end;
+  if (first == begin && behind == end) return;  // as a ring's buffers do
   if (first < begin) {
     std::memset(data + first, 0, std::min(begin, behind) - first);
   }
@@ -142,32 +143,32 @@ template <class PageOf, class F>
 Result<void> Bounce<Source, Memory, Atom, Fence>::ForEachRun(Range range,
                                                              PageOf&& page_of,
                                                              F&& f) {
-  std::uint64_t begin = 0;   // of the run, a page's number
-  std::uint64_t behind = 0;  // it; equal: there is no run
-  std::byte* data = nullptr;
-  Result<void> result;
-  const auto flush = [&] {
-    if (begin == behind || !result.ok()) return;
-    const Iova first(begin << page().shift());
-    const Iova last(((behind - 1) << page().shift()) | page().mask());
-    const Range piece = *range.Intersect(*Range::FromFirstLast(first, last));
-    result = f(piece, data + (piece.first() - first));
-  };
-  table_.EachPage(page().Number(range.first()), page().Number(range.last()),
-                  [&](std::uint64_t index, Slot& slot) {
-                    std::byte* const found = page_of(index, slot);
-                    if (found != nullptr && begin != behind &&
-                        found == data + ((index - begin) << page().shift())) {
-                      ++behind;
-                      return;
-                    }
-                    flush();
-                    begin = index;
-                    behind = found != nullptr ? index + 1 : index;
-                    data = found;
-                  });
-  flush();
-  return result;
+  const unsigned shift = page().shift();
+  const std::uint64_t last = page().Number(range.last());
+  std::uint64_t begin = page().Number(range.first());
+  Slot* slot = &table_.FirstSlot(begin, nullptr);
+  std::byte* data = page_of(begin, *slot);
+  for (;;) {  // once for each run; or for pages in a row that are not there
+    std::uint64_t behind = begin + 1;
+    std::byte* next = nullptr;
+    for (; behind <= last; ++behind) {
+      slot = &table_.FirstSlot(behind, slot);
+      next = page_of(behind, *slot);
+      const std::byte* const in_a_row =
+          data == nullptr ? nullptr : data + ((behind - begin) << shift);
+      if (next != in_a_row) break;
+    }
+    if (data != nullptr) {
+      const Iova first(begin << shift);
+      const Iova end(((behind - 1) << shift) | page().mask());
+      const Range piece = *range.Intersect(*Range::FromFirstLast(first, end));
+      const Result<void> r = f(piece, data + (piece.first() - first));
+      if (!r.ok()) return r;
+    }
+    if (behind > last) return Ok();
+    begin = behind;
+    data = next;
+  }
 }
 
 }  // namespace dmamap::inline v0

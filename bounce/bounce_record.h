@@ -31,7 +31,7 @@ inline Result<void> Bounce<Source, Memory, Atom, Fence>::Show(
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
-inline Result<void> Bounce<Source, Memory, Atom, Fence>::ShowSlot(
+Result<void> Bounce<Source, Memory, Atom, Fence>::ShowSlot(
     Slot& slot, std::uint64_t size, PhysAddr buffer, SlotShape shape,
     std::uint64_t* bytes) {
   Record(slot, AwaitFree(slot), size, buffer, shape);

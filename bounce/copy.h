@@ -29,24 +29,40 @@ namespace dmamap::inline v0 {
 
 namespace internal {
 
-// Calls f(window, bytes done) until `length` bytes are done. kUnsupported when
-// the access cannot reach a byte; kOverflow when the bytes wrap at 2^64. *done
-// becomes the bytes done, in either case.
+// ForEachWindow for a buffer that is not seen in one piece. `w`: its first
+// window, or an empty one.
 template <MemoryAccess M, class F>
-Result<void> ForEachWindow(M& memory, PhysAddr address, std::size_t length,
-                           std::size_t* done, F&& f) {
-  *done = 0;
-  if (length == 0) return Ok();
-  if (!address.CheckedAdd(length - 1).ok()) return Error::kOverflow;
-  while (*done < length) {
-    const MemoryWindow w = memory.Open(address + *done, length - *done);
+[[gnu::noinline]] Result<void> ForEachWindowFrom(MemoryWindow w, M& memory,
+                                                 PhysAddr address,
+                                                 std::size_t length,
+                                                 std::size_t* done, F f) {
+  for (;;) {
     if (w.empty()) return Error::kUnsupported;
     const bool fits = w.length <= length - *done;
     if (fits) f(w, *done);
     memory.Close(w);
     if (!fits) return Error::kUnsupported;
     *done += w.length;
+    if (*done == length) return Ok();
+    w = memory.Open(address + *done, length - *done);
   }
+}
+
+// Calls f(window, bytes done) until `length` bytes are done. kUnsupported when
+// the access cannot reach a byte; kOverflow when the bytes wrap at 2^64. *done
+// becomes the bytes done, in either case.
+template <MemoryAccess M, class F>
+[[gnu::always_inline]] inline Result<void> ForEachWindow(
+    M& memory, PhysAddr address, std::size_t length, std::size_t* done, F f) {
+  *done = 0;
+  if (length == 0) return Ok();
+  if (!address.CheckedAdd(length - 1).ok()) return Error::kOverflow;
+  const MemoryWindow w = memory.Open(address, length);
+  if (w.data == nullptr || w.length != length) [[unlikely]]
+    return ForEachWindowFrom(w, memory, address, length, done, f);
+  f(w, std::size_t{0});
+  memory.Close(w);
+  *done = length;
   return Ok();
 }
 
@@ -56,24 +72,31 @@ Result<void> ForEachWindow(M& memory, PhysAddr address, std::size_t length,
 // the buffer cannot be reached, kOverflow when it wraps. *copied: the bytes
 // copied, from the first one on, which is all of them unless there is an error.
 template <MemoryAccess M>
-Result<void> CopyFromMemory(M& memory, PhysAddr from, std::byte* to,
-                            std::size_t length, std::size_t* copied) {
+[[gnu::always_inline]] inline Result<void> CopyFromMemory(M& memory,
+                                                          PhysAddr from,
+                                                          std::byte* to,
+                                                          std::size_t length,
+                                                          std::size_t* copied) {
   return internal::ForEachWindow(memory, from, length, copied,
                                  [to](const MemoryWindow& w, std::size_t done) {
                                    std::memcpy(to + done, w.data, w.length);
                                  });
 }
 template <MemoryAccess M>
-Result<void> CopyFromMemory(M& memory, PhysAddr from, std::byte* to,
-                            std::size_t length) {
+[[gnu::always_inline]] inline Result<void> CopyFromMemory(M& memory,
+                                                          PhysAddr from,
+                                                          std::byte* to,
+                                                          std::size_t length) {
   std::size_t copied = 0;
   return CopyFromMemory(memory, from, to, length, &copied);
 }
 
 // The same for `length` bytes from `from` to the original buffer.
 template <MemoryAccess M>
-Result<void> CopyToMemory(M& memory, PhysAddr to, const std::byte* from,
-                          std::size_t length, std::size_t* copied) {
+[[gnu::always_inline]] inline Result<void> CopyToMemory(M& memory, PhysAddr to,
+                                                        const std::byte* from,
+                                                        std::size_t length,
+                                                        std::size_t* copied) {
   return internal::ForEachWindow(
       memory, to, length, copied,
       [from](const MemoryWindow& w, std::size_t done) {
@@ -81,8 +104,9 @@ Result<void> CopyToMemory(M& memory, PhysAddr to, const std::byte* from,
       });
 }
 template <MemoryAccess M>
-Result<void> CopyToMemory(M& memory, PhysAddr to, const std::byte* from,
-                          std::size_t length) {
+[[gnu::always_inline]] inline Result<void> CopyToMemory(M& memory, PhysAddr to,
+                                                        const std::byte* from,
+                                                        std::size_t length) {
   std::size_t copied = 0;
   return CopyToMemory(memory, to, from, length, &copied);
 }

@@ -91,13 +91,17 @@ class BouncePageTable {
 
   // Slot `n`; null when it never was asked for. Needs no lock, and is good for
   // the table's life.
-  Slot* FindSlot(std::uint64_t n) const { return slots_.Find(n); }
+  [[gnu::always_inline]] Slot* FindSlot(std::uint64_t n) const {
+    return slots_.Find(n);
+  }
   // The slots [first, last] and those that hold their pages' addresses; slot
   // `first`. kNoMemory, kOutOfRange.
-  Result<Slot*> Prepare(std::uint64_t first, std::uint64_t last) {
-    if (first == last && order_ == 0) {
+  [[gnu::always_inline]] Result<Slot*> Prepare(std::uint64_t first,
+                                               std::uint64_t last) {
+    const std::uint64_t begin = first >> order_ << order_;
+    if (first <= last && begin / kLeaf == last / kLeaf) [[likely]] {
       Slot* const there = slots_.Find(first);
-      if (there != nullptr) [[likely]]
+      if (there != nullptr && last < slots_.count()) [[likely]]
         return there;
     }
     return PrepareAll(first, last);
@@ -118,14 +122,11 @@ class BouncePageTable {
     return SettleAt(*slots_.Find(index << order_));
   }
   // The same for the page that begins with this slot.
-  std::byte* SettleAt(const Slot& first) const {
+  [[gnu::always_inline]] std::byte* SettleAt(const Slot& first) const {
     // seq_cst: see the top. It is P2 too.
     std::uintptr_t now = first.page.load(std::memory_order_seq_cst);
-    while ((now & kBusy) != 0) [[unlikely]] {
-        AtomRelax<Atom>();
-        // acquire: P2. Its place in the order is the first load's.
-        now = first.page.load(std::memory_order_acquire);
-      }
+    if ((now & kBusy) != 0) [[unlikely]]
+      now = AwaitPage(first);
     return PageOf(now);
   }
 
@@ -161,14 +162,22 @@ class BouncePageTable {
   // REQUIRES: Prepare()d.
   template <class F>
   void EachSlot(std::uint64_t first, std::uint64_t last, F&& f) const {
-    constexpr std::uint64_t kRun = SparseTable<Slot, Atom>::kFanout;
     while (first <= last) {
       Slot* const slot = slots_.Find(first);
       // They lie side by side up to the end of the leaf.
-      const std::uint64_t run = std::min(last - first + 1, kRun - first % kRun);
+      const std::uint64_t run =
+          std::min(last - first + 1, kLeaf - first % kLeaf);
       for (std::uint64_t i = 0; i < run; ++i) f(first + i, slot[i]);
       first += run;
     }
+  }
+  // The first slot of page `index`; `before` is that of the page before, or
+  // null. REQUIRES: Prepare()d.
+  Slot& FirstSlot(std::uint64_t index, Slot* before) const {
+    const std::uint64_t n = index << order_;
+    return before == nullptr || n % kLeaf == 0
+               ? *slots_.Find(n)
+               : before[std::size_t{1} << order_];
   }
   // f(index, the page's first Slot&) for each page of [first, last], likewise.
   template <class F>
@@ -219,19 +228,28 @@ class BouncePageTable {
  private:
   static constexpr std::uintptr_t kBusy = 1;  // below any page's alignment
   static constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  static constexpr std::uint64_t kLeaf = SparseTable<Slot, Atom>::kFanout;
 
   [[gnu::noinline]] Result<Slot*> PrepareAll(std::uint64_t first,
                                              std::uint64_t last) {
-    using Table = SparseTable<Slot, Atom>;
     if (last < first || last >= slots_.count()) return Error::kOutOfRange;
     const Result<Slot*> slot = slots_.Ensure(first);
     if (!slot.ok()) return slot;
     const std::uint64_t begin = first >> order_ << order_;
-    const std::uint64_t step = Table::kFanout;  // one element of each leaf
-    for (std::uint64_t i = begin - begin % step; i <= last; i += step) {
+    // One element of each leaf.
+    for (std::uint64_t i = begin - begin % kLeaf; i <= last; i += kLeaf) {
       if (const auto r = slots_.Ensure(i); !r.ok()) return r.error();
     }
     return slot;
+  }
+
+  [[gnu::noinline]] static std::uintptr_t AwaitPage(const Slot& first) {
+    for (;;) {
+      AtomRelax<Atom>();
+      // acquire: P2. Its place in the order is that of SettleAt's load.
+      const std::uintptr_t now = first.page.load(std::memory_order_acquire);
+      if ((now & kBusy) == 0) return now;
+    }
   }
 
   static std::byte* PageOf(std::uintptr_t word) {

@@ -59,7 +59,7 @@ class SparseTable {
   std::uint64_t count() const { return count_; }
 
   // Element `index`; nullptr when its leaf is not there or index >= count().
-  T* Find(std::uint64_t index) const {
+  [[gnu::always_inline]] T* Find(std::uint64_t index) const {
     if (height_ != 1 || index >= count_) [[unlikely]]
       return FindAnywhere(index);
     const Node* const node = static_cast<Node*>(Load(root_));

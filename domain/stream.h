@@ -215,6 +215,8 @@ class StreamSpace {
     return SlotShape(slot.shape.load(std::memory_order_relaxed));  // likewise
   }
 
+  Range SlotOf(Iova at) const { return Range::Byte(at).RoundOutToPages(page_); }
+
   // Where a mapping's slots begin, and its tag.
   struct Made {
     Iova first;
@@ -235,7 +237,6 @@ class StreamSpace {
   [[gnu::noinline]] Result<Made> MapPages(PhysAddr buffer, std::uint64_t size,
                                           SlotShape shape,
                                           std::uint64_t* bytes);
-  Result<Made> Settled(Range slots, Slot& slot, Result<void> shown);
   [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
   [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
 
@@ -259,8 +260,8 @@ class StreamSpace {
                                              MapAttributes attributes);
   [[gnu::always_inline]] inline Result<void> FinishSlot(
       Slot& slot, const Mapping& mapping, MapAttributes attributes);
-  Result<void> Finish(Slot& slot, const Mapping& mapping,
-                      MapAttributes attributes) {
+  [[gnu::always_inline]] Result<void> Finish(Slot& slot, const Mapping& mapping,
+                                             MapAttributes attributes) {
     const std::uint64_t head = page_.Offset(mapping.iova.value());
     return mapping.size <= page_.bytes() - head && !bounce_.shares_pages()
                ? FinishSlot(slot, mapping, attributes)

@@ -28,12 +28,16 @@ auto StreamSpace<Policies>::MapSlot(PhysAddr buffer, std::uint64_t size,
   const Result<Iova> first = TakeAddress(1);
   if (!first.ok()) [[unlikely]]
     return first.error();
-  const Range slots = Range::Byte(*first).RoundOutToPages(page_);
-  const Result<Slot*> slot = bounce_.Prepare(slots);
+  const Result<Slot*> slot = bounce_.PrepareSlot(*first);
   if (!slot.ok()) [[unlikely]]
-    return GiveBack(slots, nullptr, slot.error());
-  return Settled(slots, **slot,
-                 bounce_.ShowSlot(**slot, size, buffer, shape, bytes));
+    return GiveBack(SlotOf(*first), nullptr, slot.error());
+  const Result<void> shown =
+      bounce_.ShowSlot(**slot, size, buffer, shape, bytes);
+  // seq_cst: after the record, for a Shutdown that looks at it.
+  if (shown.ok() && core_.IsOpen(std::memory_order_seq_cst)) [[likely]] {
+    return Made{*first, bounce_.Admit(**slot)};
+  }
+  return TakeBack(SlotOf(*first), **slot, shown);
 }
 
 // The same for any.
@@ -56,18 +60,12 @@ auto StreamSpace<Policies>::MapPages(PhysAddr buffer, std::uint64_t size,
                           shape.fill(),
                           shape.direction(),
                           shape.overwritten()};
-  return Settled(slots, **slot, bounce_.Show(**slot, b, bytes));
-}
-
-// What becomes of a mapping that was shown, or not.
-template <class Policies>
-auto StreamSpace<Policies>::Settled(Range slots, Slot& slot, Result<void> shown)
-    -> Result<Made> {
-  // seq_cst: after the record, for a Shutdown that looks at it.
+  const Result<void> shown = bounce_.Show(**slot, b, bytes);
+  // seq_cst: as above.
   if (shown.ok() && core_.IsOpen(std::memory_order_seq_cst)) [[likely]] {
-    return Made{slots.first(), bounce_.Admit(slot)};
+    return Made{*first, bounce_.Admit(**slot)};
   }
-  return TakeBack(slots, slot, shown);
+  return TakeBack(slots, **slot, shown);
 }
 
 template <class Policies>

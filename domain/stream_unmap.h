@@ -102,7 +102,7 @@ template <class Policies>
 Result<void> StreamSpace<Policies>::FinishSlot(Slot& slot,
                                                const Mapping& mapping,
                                                MapAttributes attributes) {
-  const Range slots = Range::Byte(mapping.iova).RoundOutToPages(page_);
+  const Range slots = SlotOf(mapping.iova);
   const std::byte* const page = bounce_.SettleSlot(slot);
   const Result<void> gone = core_.invalidation.Invalidate(slots);
   std::uint64_t bytes = 0;
