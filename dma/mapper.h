@@ -66,7 +66,7 @@ concept Mapper = requires(M& m, PhysAddr buffer, std::uint64_t size,
   // Makes `size` bytes (not 0) from `buffer` visible to the device.
   {
     m.Map(buffer, size, direction, attributes)
-    } -> std::same_as<Result<Mapping>>;
+    } -> std::convertible_to<Result<Mapping>>;
   // Ends the mapping; what the device wrote is in the buffer afterwards.
   { m.Unmap(mapping, attributes) } -> std::same_as<Result<void>>;
   // Makes what the device wrote to [offset, offset+size) visible to the CPU.
