@@ -100,36 +100,68 @@ class FrontIndex {
 
   enum class Brief : std::uint8_t { kMemory, kAskSlot, kAskTree };
 
-  // The memory that byte `at` means, if a brief word says it; else who knows.
-  [[gnu::always_inline]] Brief FindMemory(std::uint64_t at,
+  // The memory that byte `at` means, if a brief word says it and grants the
+  // access; else who knows.
+  [[gnu::always_inline]] Brief FindMemory(std::uint64_t at, Permission wanted,
                                           PageTranslation &found) const {
     const std::uint64_t shape = Shape();
     const Word root = root_.Load();
-    unsigned shift = ShiftOf(root) + kPageShift;  // in bytes from here on
-    if (root == 0 || (at >> shift) != 0) [[unlikely]]
-      return Brief::kAskSlot;
-    const Table *table = internal::FrontPointer<Table>(root);
-    Word word;
-    for (;;) {
-      shift -= kBits;
-      word = table->brief[(at >> shift) % Table::kSlots].Load();
-      if (!internal::IsTable(word)) [[likely]]
-        break;
-      if (shift == kPageShift) [[unlikely]]
-        return Brief::kAskTree;
-      table = internal::FrontPointer<Table>(word);
+    if (root == 0 || ((at >> kPageShift) >> ShiftOf(root)) != 0) [[unlikely]] {
+      return above_.Load() == internal::kFrontAsk ? Brief::kAskTree
+                                                  : Brief::kAskSlot;
+    }
+    unsigned shift = 0;
+    const Word word = BriefBelow<kMaxLevels>(root, at, shift);
+    const Word wants = static_cast<Word>(wanted) << 1;
+    // No memory is what asks (8), none (0) or a table (odd); what is no
+    // permission is not asked of it.
+    const bool asks = wants != 0 && (wants & ~internal::kBriefGrants) == 0;
+    if (!asks || (word & (wants | internal::kFrontTableBit)) != wants ||
+        !IsShape(shape)) [[unlikely]] {
+      const bool slot = word == 0 || (!internal::IsTable(word) &&
+                                      (word & internal::kBriefGrants) != 0);
+      return slot && IsShape(shape) ? Brief::kAskSlot : Brief::kAskTree;
     }
     found.address = PhysAddr((word & ~kOffset) + at);
     found.bytes_minus_one = ~at & ((std::uint64_t{1} << shift) - 1);
     found.permission = static_cast<Permission>((word & kOffset) >> 1);
-    if ((word & internal::kBriefGrants) != 0 && IsShape(shape)) [[likely]]
-      return Brief::kMemory;
-    return word == 0 ? Brief::kAskSlot : Brief::kAskTree;
+    return Brief::kMemory;
   }
 
  protected:
   static constexpr std::uint64_t kLastPage = ~std::uint64_t{0} >> kPageShift;
   static constexpr std::uint64_t kOffset = (std::uint64_t{1} << kPageShift) - 1;
+
+  static constexpr unsigned kMaxLevels = (kReachBits + kBits - 1) / kBits;
+
+  // The brief word that stands for byte `at` below a root of at most kLevels
+  // levels, and the bits of its region in bytes. As many levels as the root
+  // has, whatever a table says that has left: it may be a table's word.
+  // Unrolled, since a lookup's instructions bound how many of them a CPU has
+  // under way while each waits for its line.
+  template <unsigned kLevels>
+  [[gnu::always_inline]] static Word BriefBelow(Word root, std::uint64_t at,
+                                                unsigned &shift) {
+    if constexpr (kLevels > 1) {
+      if (ShiftOf(root) < kLevels * kBits) {
+        return BriefBelow<kLevels - 1>(root, at, shift);
+      }
+    }
+    return BriefIn<kLevels>(internal::FrontPointer<Table>(root), at, shift);
+  }
+  template <unsigned kLevels>
+  [[gnu::always_inline]] static Word BriefIn(const Table *table,
+                                             std::uint64_t at,
+                                             unsigned &shift) {
+    shift = kPageShift + (kLevels - 1) * kBits;
+    const Word word = table->brief[(at >> shift) % Table::kSlots].Load();
+    if constexpr (kLevels > 1) {
+      if (internal::IsTable(word)) [[likely]] {
+        return BriefIn<kLevels - 1>(internal::TableAt<Table>(word), at, shift);
+      }
+    }
+    return word;
+  }
 
   // The root's word: the table's address and the bits of a page number that it
   // covers.

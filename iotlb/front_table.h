@@ -64,6 +64,12 @@ T *FrontPointer(FrontWord word) {
   return reinterpret_cast<T *>(
       static_cast<std::uintptr_t>(word & ~FrontWord{kCacheLine - 1}));
 }
+// REQUIRES: IsTable(word).
+template <class T>
+const T *TableAt(FrontWord word) {
+  return reinterpret_cast<const T *>(
+      static_cast<std::uintptr_t>(word - kFrontTableBit));
+}
 inline FrontWord FrontWordOf(const void *record) {
   return reinterpret_cast<std::uintptr_t>(record);
 }

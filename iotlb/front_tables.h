@@ -24,6 +24,7 @@ namespace dmamap::inline v0 {
 template <NodeMemory Memory, unsigned kPageShift, unsigned kBits,
           template <class> class Atom>
 class FrontTables : public FrontIndex<kPageShift, kBits, Atom> {
+ public:
   using Index = FrontIndex<kPageShift, kBits, Atom>;
 
  protected:

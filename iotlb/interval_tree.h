@@ -39,6 +39,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iotlb/node_pool.h"
+#include "iotlb/tree_census.h"
 #include "iotlb/tree_node.h"
 #include "iotlb/tree_path.h"
 #include "iotlb/tree_slots.h"
@@ -155,17 +156,11 @@ class IntervalTree {
   // `check(first, last, const Record&)` is asked of each.
   template <class Check>
   bool CheckInvariants(std::size_t records, Check &&check) const {
-    Census census;
+    internal::TreeCensus<Node, Record> census;
     const std::uint64_t word = RootWord();
-    if (word != 0) {
-      const unsigned level = static_cast<unsigned>(word % kCacheLine);
-      const Node &root = *NodeOf(word);
-      const unsigned least = level > 0 ? 2 : 1;
-      if (root.size() < least || !CheckBelow(root, level, census, check)) {
-        return false;
-      }
-    }
-    return census.records == records && census.nodes == nodes_.live();
+    const unsigned level = static_cast<unsigned>(word % kCacheLine);
+    return (word == 0 || census.CheckRoot(*NodeOf(word), level, check)) &&
+           census.records() == records && census.nodes() == nodes_.live();
   }
 
  private:
@@ -180,12 +175,6 @@ class IntervalTree {
     unsigned count = 0;
 
     void Add(Node *n) { node[count++] = n; }
-  };
-
-  struct Census {
-    std::size_t nodes = 0;
-    std::size_t records = 0;
-    std::uint64_t last_first = 0;  // first byte of the entry before
   };
 
   static Node *NodeOf(std::uint64_t word) {
@@ -213,7 +202,7 @@ class IntervalTree {
     (void)path.Start(root_);
     path.OwnBefore(first);
     while (path.index(0) == path.leaf()->size() ||
-           Node::Get(path.leaf()->slot[path.index(0)]) != record) {
+           Node::Get(path.leaf()->slot(path.index(0))) != record) {
       [[maybe_unused]] const auto reached = path.NextReaching(first);
       DMAMAP_ASSERT(reached == internal::Reached::kSlot);
     }
@@ -341,38 +330,10 @@ class IntervalTree {
       if (level > 0) {
         ClearBelow(node->child_at(i), level - 1, drop);
       } else {
-        drop(*static_cast<Record *>(Node::Get(node->slot[i])));
+        drop(*static_cast<Record *>(Node::Get(node->slot(i))));
       }
     }
     nodes_.Put(node);
-  }
-
-  template <class Check>
-  bool CheckBelow(const Node &node, unsigned level, Census &census,
-                  Check &check) const {
-    ++census.nodes;
-    const bool root = &node == NodeOf(RootWord());
-    if (!node.CheckInvariants() || (!root && node.size() < Node::kFewest)) {
-      return false;
-    }
-    for (unsigned i = 0; i < node.size(); ++i) {
-      const std::uint64_t first = node.first_at(i), end = node.end_at(i);
-      if (level > 0) {
-        const Node &child = *node.child_at(i);
-        if (child.size() == 0 || !CheckBelow(child, level - 1, census, check) ||
-            first != child.first_at(0) || end != child.largest_end()) {
-          return false;
-        }
-        continue;
-      }
-      ++census.records;
-      if (first < census.last_first) return false;
-      census.last_first = first;
-      if (!check(first, end, *static_cast<Record *>(Node::Get(node.slot[i])))) {
-        return false;
-      }
-    }
-    return true;
   }
 
   Atom<std::uint64_t> root_{0};

@@ -201,13 +201,16 @@ class BrokenTreeTest : public TreeTest {
 TEST_F(BrokenTreeTest, EveryBrokenSlotIsFound) {
   for (Tree::Node *node : IntervalTreeTestPeer::Nodes(tree_)) {
     for (unsigned i = 0; i < 8; ++i) {
-      ExpectFound("reach", node->reach[i], node->reach[i] - 1);
+      ExpectFound("reach", node->reach(i), node->reach(i) - 1);
       ExpectFound("first", node->first[i], node->first[i] - 1);
       if (i >= node->size()) continue;
-      ExpectFound("reach", node->reach[i], node->reach[i] + 1);
+      ExpectFound("reach", node->reach(i), node->reach(i) + 1);
       ExpectFound("first", node->first[i], node->first[i] + 1);
       ExpectFound("end", node->end[i], node->end[i] - 1);
       ExpectFound("end", node->end[i], node->end[i] + 1);
+    }
+    for (auto &pivot : node->pivot) {
+      ExpectFound("pivot", pivot, pivot - 1);
     }
     ExpectFound("version", node->version, node->version + 1);
     ExpectFound("count", node->count, node->count - 1);
@@ -221,17 +224,20 @@ TEST_F(BrokenTreeTest, ForgottenPropagationIsFound) {
   Tree::Node &root = *IntervalTreeTestPeer::Nodes(tree_).front();
   for (unsigned i = 0; i < root.size(); ++i) {
     std::vector<std::uint64_t> reach;
-    for (unsigned k = 0; k < root.size(); ++k) reach.push_back(root.reach[k]);
+    for (unsigned k = 0; k < root.size(); ++k) reach.push_back(root.reach(k));
+    const std::uint64_t pivot = root.pivot[0];
     --root.end[i];
     std::uint64_t largest = 0;
     for (unsigned k = 0; k < root.size(); ++k) {
       largest = std::max<std::uint64_t>(largest, root.end[k]);
-      root.reach[k] = largest;
+      root.reach(k) = largest;
     }
+    root.pivot[0] = root.reach(3).load();
     EXPECT_TRUE(root.CheckInvariants()) << "wrong by itself: no control";
     EXPECT_FALSE(IsWhole(records_.size()));
     ++root.end[i];
-    for (unsigned k = 0; k < root.size(); ++k) root.reach[k] = reach[k];
+    for (unsigned k = 0; k < root.size(); ++k) root.reach(k) = reach[k];
+    root.pivot[0] = pivot;
   }
   EXPECT_TRUE(IsWhole(records_.size()));
 }

@@ -100,12 +100,7 @@ class IotlbIndex {
   using Brief = typename Front::Brief;
   [[gnu::always_inline]] Brief FindMemory(std::uint64_t at, Permission wanted,
                                           PageTranslation &found) const {
-    const Brief brief = front_.FindMemory(at, found);
-    if (brief == Brief::kMemory && !Allows(found.permission, wanted))
-        [[unlikely]] {
-      return Brief::kAskSlot;
-    }
-    return brief;
+    return front_.FindMemory(at, wanted, found);
   }
 
   // The record to which the slot of `at` leads, or nullptr; it may be any.
@@ -156,17 +151,13 @@ class IotlbIndex {
       const Reached reached = path.FirstReaching(tree_.root(), at);
       if (reached == Reached::kStale) continue;
       if (reached == Reached::kNothing) return Verdict::kMiss;
-      const auto &leaf = *path.leaf();
-      const std::uint64_t first = leaf.first_at(path.index(0));
       const auto *const found =
-          static_cast<const Record *>(leaf.slot_at(path.index(0)));
-      if (first > at) {
-        if (path.IsStill()) return Verdict::kMiss;
-        continue;
-      }
+          static_cast<const Record *>(path.leaf()->slot_at(path.index(0)));
       if (!path.LeafIsStill()) continue;  // is it a record?
       const bool alive = found->Read(copy);
       if (!path.IsStill()) continue;
+      // What is in the tree keeps its range, also when it is not alive.
+      if (copy.first > at) return Verdict::kMiss;
       if (!alive || !Allows(copy.permission(), wanted)) {
         return FindAmong(at, wanted, copy, record);
       }

@@ -41,8 +41,8 @@ void IotlbTestPeer::ForgetPropagation(I &iotlb) {
   if (root == nullptr) return;
   const unsigned last = root->size() - 1;
   root->end[last] = root->first[last].load();
-  root->reach[last] =
-      std::max(root->reach[last - 1].load(), root->end[last].load());
+  root->reach(last) =
+      std::max(root->reach_at(last - 1), root->end[last].load());
 }
 
 namespace {

@@ -205,6 +205,17 @@ Scene Move(FrontPolicy front, Way way = Way::kIotlb) {
           {{9, {2, 0}}, {17, {0, 0, 3}}, {25, {1}}},
           way};
 }
+// By another in the same place and record; a third mapping stays.
+Scene ReplaceOne(FrontPolicy front) {
+  return {"replace_one",
+          With(front),
+          {Entry(8, 15, 2), Entry(24, 31, 1)},
+          [](World &w) {
+            w.Remove(8, 8);
+            w.Add(Entry(8, 15, 3));
+          },
+          {}};
+}
 Scene ClearAll(FrontPolicy front, Way way = Way::kIotlb) {
   return {"clear",
           With(front),
@@ -269,6 +280,27 @@ Scene ReuseTables(Way way) {
             w.Add(Entry(8, 15, 6));
           },
           {{9, {1, 0, 6}}, {17, {2, 0}}},
+          way};
+}
+
+// The same without Clear: two removed mappings leave the table of their pages
+// when another comes to lie over them; the table is empty and goes, and what
+// comes at pages 8 and 9 next takes it. Tables go where more than the 16 free
+// ones are there: a mapping far away makes as many levels.
+Scene ReuseByRemove(Way way) {
+  constexpr std::uint64_t kFar = std::uint64_t{8} << 12;
+  return {"reuse_by_remove",
+          {},
+          {Entry(16, 23, 1), Entry(24, 31, 2), Entry(64, 71, 3),
+           Entry(80, 87, 4), Entry(kFar, kFar + 7, 5),
+           Entry(kFar + kFar / 2, kFar + kFar / 2 + 7, 5)},
+          [](World &w) {
+            w.Remove(16, 16);
+            w.Remove(24, 24);
+            w.Add(Entry(16, 31, 6));
+            w.Add(Entry(72, 79, 7));
+          },
+          {{17, {1, 0, 6}}},
           way};
 }
 
@@ -349,9 +381,31 @@ TEST(IotlbSchedPages, EachAnswerWasRight) {
 }
 
 TEST(IotlbSchedTables, ServeOtherRegions) {
-  for (const Way way : {Way::kIotlb, Way::kPage}) {
-    ExploreAll(ReuseTables(way), Bounds(1, 2));
-  }
+  ExploreAll(ReuseTables(Way::kIotlb), Bounds(1, 2));
+  ExploreAll(ReuseTables(Way::kPage), Bounds(1, 2));
+  ExploreAll(ReuseByRemove(Way::kPage), Bounds(1, 1));
+}
+// The scene is what it says: a table goes, and serves again.
+TEST(IotlbSchedTables, GoAndComeAgainByRemove) {
+  sched::Options options = Bounds(0, 0);
+  options.name = "reuse_by_remove_alone";
+  const sched::Report report = sched::Explore(options, [] {
+    const Scene scene = ReuseByRemove(Way::kIotlb);
+    World world;
+    sched::Check(world.iotlb.Init().ok(), "Init");
+    for (const IotlbEntry &entry : scene.start) world.Add(entry);
+    const std::size_t all = world.iotlb.stats().front_tables;
+    const std::size_t bytes = world.iotlb.stats().memory_bytes;
+    world.Remove(16, 16);
+    world.Remove(24, 24);
+    sched::Check(world.iotlb.stats().front_tables == all, "gone too early");
+    world.Add(Entry(16, 31, 6));
+    sched::Check(world.iotlb.stats().front_tables == all - 1, "not gone");
+    world.Add(Entry(72, 79, 7));
+    sched::Check(world.iotlb.stats().front_tables == all, "no new one");
+    sched::Check(world.iotlb.stats().memory_bytes == bytes, "not the same");
+  });
+  EXPECT_TRUE(report.ok) << report;
 }
 
 TEST_P(IotlbSched, FreeBehindSections) {
@@ -416,7 +470,7 @@ TEST_P(IotlbSched, Walk) {
   for (std::uint64_t i = 0; i < 7; ++i) {
     two.start.push_back(Entry(64 + 16 * i, 71 + 16 * i, 4));
   }
-  for (const Scene &scene : {Move(GetParam()), two}) {
+  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam()), two}) {
     sched::Options options = Bounds(1, 2);
     options.name = scene.name;
     const sched::Report report = sched::Explore(options, WalkBody(scene, 1));
@@ -491,11 +545,13 @@ sched::Body RegionBody(FrontPolicy front, MergePolicy merge) {
 
 TEST_P(IotlbSched, TranslateAndRegion) {
   sched::Options options = Bounds(1, 2);
-  options.name = "translate";
-  sched::Report report =
-      sched::Explore(options, TranslateBody(Move(GetParam())));
-  EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
-  EXPECT_GT(report.executions, 90u) << report;
+  sched::Report report;
+  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam())}) {
+    options.name = scene.name;
+    report = sched::Explore(options, TranslateBody(scene));
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+    EXPECT_GT(report.executions, 90u) << report;
+  }
   for (const MergePolicy merge : {MergePolicy::kKeep, MergePolicy::kMerge}) {
     options.name = "region";
     report = sched::Explore(options, RegionBody(GetParam(), merge));
@@ -504,20 +560,24 @@ TEST_P(IotlbSched, TranslateAndRegion) {
   }
 }
 
-// `weaken` fails `scene`, and is an access of it that was stronger.
-void ExpectFound(const sched::Weaken &weaken, const Scene &scene,
+// `weaken` fails `body`, and is an access of it that was stronger.
+void ExpectFound(const sched::Weaken &weaken, const sched::Body &body,
                  std::uint32_t stale = 3) {
   std::vector<sched::Op> sites;
   sched::Options options = Bounds(1, stale);
   options.sites = &sites;
   options.weaken = weaken;
-  const sched::Report report = sched::Explore(options, BodyOf(scene));
+  const sched::Report report = sched::Explore(options, body);
   std::size_t weakened = 0;
   for (const sched::Op &op : sites) {
     if (weaken.Matches(op.site, op.name) && op.order != weaken.to) ++weakened;
   }
   EXPECT_GT(weakened, 0u) << weaken.function << ": no such order";
   EXPECT_FALSE(report.ok) << weaken.function << ": not found by " << report;
+}
+void ExpectFound(const sched::Weaken &weaken, const Scene &scene,
+                 std::uint32_t stale = 3) {
+  ExpectFound(weaken, BodyOf(scene), stale);
 }
 
 // Not among them, as a fence nearby does the same: Changes and NoChangeSince
@@ -543,9 +603,27 @@ TEST(IotlbSched, WeakerOrdersAreFound) {
 // Of what a lookup by page trusts without a look at the record.
 TEST(IotlbSched, WeakerOrdersOfPagesAreFound) {
   constexpr auto kOn = FrontPolicy::kOn;
-  ExpectFound({.function = "Load"}, Move(kOn, Way::kPage));     // F2
-  ExpectFound({.function = "Store"}, Move(kOn, Way::kPage));    // F1
-  ExpectFound({.function = "Shape"}, ReuseTables(Way::kPage));  // P2
+  ExpectFound({.function = "Load"}, Move(kOn, Way::kPage));       // F2
+  ExpectFound({.function = "Store"}, Move(kOn, Way::kPage));      // F1
+  ExpectFound({.function = "Shape"}, ReuseTables(Way::kPage));    // P2
+  ExpectFound({.function = "Shape"}, ReuseByRemove(Way::kPage));  // P2
+}
+
+// Of walks, of ranges cut into segments and of regions.
+TEST(IotlbSched, WeakerOrdersOfWalksAreFound) {
+  const Scene replace = ReplaceOne(FrontPolicy::kOff);
+  for (const sched::Body &body :
+       {WalkBody(replace, 1), TranslateBody(replace)}) {
+    ExpectFound({.function = "meta"}, body);     // R2
+    ExpectFound({.function = "GoLive"}, body);   // R1
+    ExpectFound({.function = "Fill"}, body);     // R3
+    ExpectFound({.function = "IsStill"}, body);  // R4
+  }
+  for (const MergePolicy merge : {MergePolicy::kKeep, MergePolicy::kMerge}) {
+    const sched::Body body = RegionBody(FrontPolicy::kOff, merge);
+    ExpectFound({.function = "Start"}, body);            // S2
+    ExpectFound({.function = "PublishRootWord"}, body);  // S1
+  }
 }
 
 TEST(IotlbSched, WeakerOrdersOfSectionsAreFound) {

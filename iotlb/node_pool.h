@@ -15,12 +15,13 @@
 // may need at most, before it changes anything, and Take succeeds from then on.
 //
 // Chunks double from about 512 bytes to 2 MiB, so that one mapping costs under
-// a page and a million cost no more than one chunk too many.
+// a page and a million cost no more than one chunk too many. Those of 1 MiB and
+// more are whole multiples of 2 MiB: huge pages, where the memory source has
+// them.
 //
 // T offers `static T*& PoolLink(T&)`, a field that is free while the object is.
 // Not thread-safe: the writer's.
 
-#include <concepts>
 #include <cstddef>
 #include <limits>
 #include <new>
@@ -30,30 +31,9 @@
 #include "dma/assert.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "iotlb/heap_memory.h"
 
 namespace dmamap::inline v0 {
-
-// Where nodes come from. A small handle: each pool keeps a copy.
-template <class M>
-concept NodeMemory = std::copy_constructible<M> &&
-    requires(M &m, void *block, std::size_t bytes, std::size_t alignment) {
-  // `bytes` bytes at a multiple of `alignment` (a power of two), or nullptr.
-  { m.Allocate(bytes, alignment) } -> std::same_as<void *>;
-  // REQUIRES: Allocate(bytes, alignment) returned `block`.
-  m.Free(block, bytes, alignment);
-};
-
-// The C++ heap.
-class HeapMemory {
- public:
-  void *Allocate(std::size_t bytes, std::size_t alignment) {
-    return ::operator new(bytes, std::align_val_t(alignment), std::nothrow);
-  }
-  void Free(void *block, std::size_t, std::size_t alignment) {
-    ::operator delete(block, std::align_val_t(alignment));
-  }
-};
-static_assert(NodeMemory<HeapMemory>);
 
 template <class T, NodeMemory Memory = HeapMemory>
 class NodePool {
@@ -141,9 +121,15 @@ class NodePool {
     if (objects > ObjectsIn(kLargestBytes)) objects = ObjectsIn(kLargestBytes);
     if (objects < least) objects = least;
     constexpr std::size_t kMost =
-        (std::numeric_limits<std::size_t>::max() - kHeader) / sizeof(T);
+        (std::numeric_limits<std::size_t>::max() - kHeader - kLargestBytes) /
+        sizeof(T);
     if (objects > kMost) return false;
-    const std::size_t bytes = kHeader + objects * sizeof(T);
+    std::size_t bytes = kHeader + objects * sizeof(T);
+    if (bytes > kLargestBytes / 2) {
+      const std::size_t rest = bytes % kLargestBytes;
+      if (rest != 0) bytes += kLargestBytes - rest;
+      objects = (bytes - kHeader) / sizeof(T);
+    }
     void *const block = memory_.Allocate(bytes, kAlignment);
     if (block == nullptr) return false;
     // What the last chunk still has goes to the free list.

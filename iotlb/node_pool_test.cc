@@ -97,6 +97,58 @@ TEST(NodePool, RefusesACountThatOverflows) {
   EXPECT_TRUE(pool.Reserve(1));
 }
 
+// What a pool asked for.
+class NotedMemory {
+ public:
+  explicit NotedMemory(std::vector<std::size_t> *asked) : asked_(asked) {}
+
+  void *Allocate(std::size_t bytes, std::size_t alignment) {
+    asked_->push_back(bytes);
+    return HeapMemory().Allocate(bytes, alignment);
+  }
+  void Free(void *block, std::size_t bytes, std::size_t alignment) {
+    HeapMemory().Free(block, bytes, alignment);
+  }
+
+ private:
+  std::vector<std::size_t> *asked_;
+};
+
+TEST(NodePool, LargeChunksAreWholeHugePages) {
+  std::vector<std::size_t> asked;
+  NodePool<Thing, NotedMemory> pool{NotedMemory(&asked)};
+  std::size_t large = 0;
+  for (int i = 0; i < 300'000; ++i) {
+    ASSERT_TRUE(pool.Reserve(1));
+    pool.Take();
+  }
+  for (const std::size_t bytes : asked) {
+    if (bytes <= HeapMemory::kHugeBytes / 2) continue;
+    EXPECT_EQ(bytes, HeapMemory::kHugeBytes);
+    ++large;
+  }
+  EXPECT_GT(large, 1u);
+}
+
+TEST(HeapMemory, GivesWholeHugePagesAlignedAndZeroed) {
+  HeapMemory memory;
+  for (const std::size_t huge : {1u, 3u}) {
+    const std::size_t bytes = huge * HeapMemory::kHugeBytes;
+    void *const block = memory.Allocate(bytes, 64);
+    ASSERT_NE(block, nullptr);
+    auto *const at = static_cast<unsigned char *>(block);
+#if DMAMAP_HAS_HUGE_MEMORY
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block) % HeapMemory::kHugeBytes,
+              0u);
+    EXPECT_EQ(at[0] + at[bytes - 1], 0);
+#endif
+    at[0] = at[bytes - 1] = 1;
+    memory.Free(block, bytes, 64);
+  }
+  const std::size_t most = ~std::size_t{0} / HeapMemory::kHugeBytes;
+  EXPECT_EQ(memory.Allocate(most * HeapMemory::kHugeBytes, 64), nullptr);
+}
+
 TEST(NodePool, KeepsAlignment) {
   NodePool<Wide> pool;
   for (int i = 0; i < 100; ++i) {

@@ -46,6 +46,7 @@ class alignas(kCacheLine) Reader {
   using Record = typename Iotlb::Record;
   using Slot = typename Iotlb::Registry::Slot;
   using Brief = typename Iotlb::Core::Brief;
+  using FrontIndex = typename Iotlb::Core::Front::Index;
 
  public:
   Reader() = default;
@@ -64,6 +65,7 @@ class alignas(kCacheLine) Reader {
     Slot *const slot = iotlb.registry_.Attach();
     if (slot == nullptr) return Error::kNoMemory;
     slot_ = slot;
+    front_ = &iotlb.core_.front();
     iotlb_ = &iotlb;
     return Ok();
   }
@@ -87,8 +89,8 @@ class alignas(kCacheLine) Reader {
     PageTranslation found;
     const std::uint64_t page = Iotlb::Core::Front::PageOf(at.value());
     Brief brief = Brief::kAskSlot;
-    if (page != last_page_ && iotlb_ != nullptr) [[likely]] {
-      brief = iotlb_->core_.FindMemory(at.value(), wanted, found);
+    if (page != last_page_) [[likely]] {
+      brief = front_->FindMemory(at.value(), wanted, found);
       if (brief == Brief::kMemory) [[likely]] {
         last_page_ = page;
         Slot::Count(slot_->hits);
@@ -135,9 +137,11 @@ class alignas(kCacheLine) Reader {
   // Of byte 0, by a record that never has this generation.
   static constexpr RecordCopy kNoHint{0, 0, 0, 0, 0, ~std::uint64_t{0}};
   static inline const Record nowhere_{};
+  static inline const FrontIndex no_front_{};
 
   [[gnu::always_inline]] bool HintAnswers(Iova at, Permission wanted) const {
-    return hint_.Covers(at.value()) && Allows(hint_.permission(), wanted) &&
+    return at.value() - hint_.first <= hint_span_ &&
+           Allows(hint_.permission(), wanted) &&
            hint_record_->meta() == hint_.meta;
   }
   Result<Translation> LookupWithoutHint(Iova at, Permission wanted) {
@@ -201,14 +205,17 @@ class alignas(kCacheLine) Reader {
   void TakeHint(const RecordCopy &copy, const Record *record) {
     if ((copy.meta & Record::kOverlapped) != 0) return;
     hint_ = copy;
+    hint_span_ = copy.last - copy.first;
     hint_record_ = record;
   }
 
   RecordCopy hint_ = kNoHint;
+  std::uint64_t hint_span_ = 0;  // its bytes less one
   const Record *hint_record_ = &nowhere_;
   const Record *last_record_ = nullptr;  // of the last hit without the hint
   std::uint64_t last_page_ = ~std::uint64_t{0};  // that LookupPage found
   Slot *slot_ = nullptr;
+  const FrontIndex *front_ = &no_front_;
   Iotlb *iotlb_ = nullptr;
 };
 

@@ -125,6 +125,21 @@ TEST_F(ReaderTest, PageLookupBesideOtherMappings) {
   }
 }
 
+TEST_F(ReaderTest, PageLookupRefusesWhatIsNoPermission) {
+  Add(Entry(0x1000, 0x1fff, 1));
+  Add(Entry(0x3000, 0x37ff, 2));
+  Add(Entry(0x3800, 0x3fff, 3));  // the page asks the tree
+  for (const unsigned bits : {4u, 5u, 12u, 255u}) {
+    const auto wanted = static_cast<Permission>(bits);
+    for (const std::uint64_t at : {0x1000u, 0x2000u, 0x3000u}) {
+      const Error want = at == 0x2000 ? iotlb_.Lookup(Iova(at), wanted).error()
+                                      : Error::kInvalidArgument;
+      EXPECT_EQ(iotlb_.LookupPage(Iova(at), wanted).error(), want) << bits;
+      EXPECT_EQ(reader_.LookupPage(Iova(at), wanted).error(), want) << bits;
+    }
+  }
+}
+
 TEST_F(ReaderTest, HintEndsWithTheMapping) {
   Add(Entry(0, 99, 1));
   Warm(5);

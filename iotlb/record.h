@@ -136,7 +136,7 @@ class alignas(kCacheLine) MappingRecord {
     return {first(), last(), address(), token(), 0, meta};
   }
   // False: dead, or replaced meanwhile.
-  bool Read(RecordCopy &copy) const {
+  [[gnu::always_inline]] bool Read(RecordCopy &copy) const {
     const std::uint64_t before = meta();
     copy = {first(), last(), address(), token(), id(), before};
     return (before & kDead) == 0 && IsStill(before);

@@ -11,15 +11,17 @@
 //
 //   first[i]  first byte of the mapping; smallest first byte below the child
 //   end[i]    last byte of the mapping; largest last byte below the child
-//   reach[i]  the largest of end[0] .. end[i]
-//   slot[i]   the record or the child
+//   reach(i)  the largest of end[0] .. end[i]
+//   slot(i)   the record or the child; null behind the last
 //
-// reach[] never decreases, and the first i with reach[i] >= x is also the first
-// with end[i] >= x: a search looks at one sorted array. Beyond `count`, reach
-// and first are 2^64-1, so that searches run over all kKeys slots, a number
-// that the compiler knows.
+// reach() never decreases, and the first i with reach(i) >= x is also the first
+// with end[i] >= x: a search looks at one sorted array. Four of these and their
+// slots share a cache line, a group; the last reach of each group but the last
+// one stands beside the version (`pivot`), so that a search reads two lines.
+// Where slots end, reach and first are 2^64-1: searches count over fixed
+// numbers of words, without a branch on what they find.
 //
-// A node does not change once it is in the tree, but for slot[i] of an inner
+// A node does not change once it is in the tree, but for slot(i) of an inner
 // node, which may come to lead to a newer child with the same first and end.
 // Nodes are type-stable (node_pool.h). `version` is even while the node is in
 // the tree and odd when it is not; it never repeats.
@@ -54,13 +56,22 @@ struct alignas(kCacheLine) TreeNode {
   // Two siblings become one only if the new node has room left.
   static constexpr unsigned kMergeAtMost = kKeys - kFewest;
 
+  static constexpr unsigned kInGroup = 4;
+  static constexpr unsigned kGroups = kKeys / kInGroup;
+
+  struct alignas(kCacheLine) Group {
+    Atom<std::uint64_t> reach[kInGroup]{};
+    Atom<void *> slot[kInGroup]{};
+  };
+
   Atom<std::uint64_t> version{1};
-  Atom<std::uint64_t> count{0};
-  TreeNode *link = nullptr;  // the pool's, and the writer's list
-  Atom<std::uint64_t> reach[kKeys]{};
-  Atom<void *> slot[kKeys]{};
+  Atom<std::uint64_t> pivot[kGroups - 1]{};
+  Group group[kGroups];
   Atom<std::uint64_t> first[kKeys]{};
   Atom<std::uint64_t> end[kKeys]{};
+  // The writer's.
+  Atom<std::uint64_t> count{0};
+  TreeNode *link = nullptr;  // the pool's, and the writer's list
 
   static TreeNode *&PoolLink(TreeNode &n) { return n.link; }
 
@@ -70,19 +81,33 @@ struct alignas(kCacheLine) TreeNode {
     return field.load(std::memory_order_relaxed);
   }
 
+  Atom<void *> &slot(unsigned i) {
+    return group[i / kInGroup].slot[i % kInGroup];
+  }
+  const Atom<void *> &slot(unsigned i) const {
+    return group[i / kInGroup].slot[i % kInGroup];
+  }
+  Atom<std::uint64_t> &reach(unsigned i) {
+    return group[i / kInGroup].reach[i % kInGroup];
+  }
+  std::uint64_t reach_at(unsigned i) const {
+    return Get(group[i / kInGroup].reach[i % kInGroup]);
+  }
+
   // --- Readers (and the writer).
 
-  unsigned size() const { return static_cast<unsigned>(Get(count)); }
   std::uint64_t first_at(unsigned i) const { return Get(first[i]); }
   std::uint64_t end_at(unsigned i) const { return Get(end[i]); }
-  // S2, acquire: pairs with S1.
+  // Null: behind the last. S2, acquire: pairs with S1.
   void *slot_at(unsigned i) const {
-    return slot[i].load(std::memory_order_acquire);
+    return slot(i).load(std::memory_order_acquire);
   }
   // REQUIRES: an inner node, by a version that IsStill.
   TreeNode *child_at(unsigned i) const {
     return static_cast<TreeNode *>(slot_at(i));
   }
+  // Whether there is a slot `i`, which may be kKeys.
+  bool Has(unsigned i) const { return i < kKeys && Get(slot(i)) != nullptr; }
   // N2, acquire: pairs with N1. Odd: not in the tree.
   std::uint64_t Version() const {
     return version.load(std::memory_order_acquire);
@@ -95,41 +120,59 @@ struct alignas(kCacheLine) TreeNode {
     return Get(version) == seen;
   }
 
-  // The first slot with end >= at; count or more when there is none.
-  unsigned FirstReaching(std::uint64_t at) const { return Below(reach, at); }
+  // The first slot with end >= at; one that is not there when none has.
+  unsigned FirstReaching(std::uint64_t at) const {
+    unsigned g = 0;
+#pragma GCC unroll 16
+    for (unsigned k = 0; k + 1 < kGroups; ++k) g += Get(pivot[k]) < at ? 1 : 0;
+    unsigned i = 0;
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < kInGroup; ++k) {
+      i += Get(group[g].reach[k]) < at ? 1 : 0;
+    }
+    return g * kInGroup + i;
+  }
   // Slots with first < at.
-  unsigned CountBelow(std::uint64_t at) const { return Below(first, at); }
-  // Slots with first <= at; for 2^64-1 all that are in use.
+  unsigned CountBelow(std::uint64_t at) const {
+    unsigned g = 0;
+#pragma GCC unroll 16
+    for (unsigned k = 1; k < kGroups; ++k) {
+      g += Get(first[k * kInGroup - 1]) < at ? 1 : 0;
+    }
+    unsigned i = 0;
+#pragma GCC unroll 4
+    for (unsigned k = 0; k < kInGroup; ++k) {
+      i += Get(first[g * kInGroup + k]) < at ? 1 : 0;
+    }
+    return g * kInGroup + i;
+  }
+  // Slots with first <= at; for 2^64-1 all that are in use. The writer's.
   unsigned CountAtMost(std::uint64_t at) const {
     return at == kNever ? size() : CountBelow(at + 1);
   }
-  // The first slot from `i` on with end >= at; `n`, the count, if none.
-  unsigned NextReaching(unsigned i, unsigned n, std::uint64_t at) const {
-    while (i < n && end_at(i) < at) ++i;
+  // The first slot from `i` on with end >= at; one that is not there if none.
+  unsigned NextReaching(unsigned i, std::uint64_t at) const {
+    while (Has(i) && end_at(i) < at) ++i;
     return i;
   }
   // Asks for what a search reads, before it is known to be a node.
-  [[gnu::always_inline]] void PrefetchForSearch(bool leaf) const {
-    constexpr unsigned kLine = kCacheLine / sizeof(reach[0]);
+  [[gnu::always_inline]] void PrefetchForSearch() const {
     __builtin_prefetch(this);
-    for (unsigned i = kLine - 1; i < kKeys; i += kLine) {
-      __builtin_prefetch(&reach[i]);
-      __builtin_prefetch(&slot[i]);
-      if (leaf) __builtin_prefetch(&first[i]);
-    }
+    for (unsigned g = 0; g < kGroups; ++g) __builtin_prefetch(&group[g]);
   }
   // Asks for what a walk that stands at slot `i` will read a few steps on.
-  void PrefetchBehind(unsigned i, unsigned n) const {
+  void PrefetchBehind(unsigned i) const {
     constexpr unsigned kAhead = 4;
-    if (i + kAhead < n) __builtin_prefetch(Get(slot[i + kAhead]));
+    if (i + kAhead < kKeys) __builtin_prefetch(Get(slot(i + kAhead)));
   }
 
   // --- The writer.
 
-  std::uint64_t largest_end() const { return Get(reach[size() - 1]); }
+  unsigned size() const { return static_cast<unsigned>(Get(count)); }
+  std::uint64_t largest_end() const { return reach_at(size() - 1); }
   // S1, release: pairs with S2.
   void Lead(unsigned i, void *to) {
-    slot[i].store(to, std::memory_order_release);
+    slot(i).store(to, std::memory_order_release);
   }
   // The node has left the tree.
   void Retire() {
@@ -139,40 +182,28 @@ struct alignas(kCacheLine) TreeNode {
   }
   bool live() const { return Get(version) % 2 == 0; }
 
-  // This node alone: order, reach and padding. The tree checks the rest.
+  // This node alone: order, reach, pivots and padding. The tree checks the
+  // rest.
   bool CheckInvariants() const {
     if (size() > kKeys || !live()) return false;
     std::uint64_t largest = 0;
     for (unsigned i = 0; i < kKeys; ++i) {
+      if (i % kInGroup == kInGroup - 1 && i / kInGroup + 1 < kGroups &&
+          Get(pivot[i / kInGroup]) != reach_at(i)) {
+        return false;
+      }
       if (i >= size()) {
-        if (Get(reach[i]) != kNever || first_at(i) != kNever) return false;
+        if (reach_at(i) != kNever || first_at(i) != kNever || Has(i)) {
+          return false;
+        }
         continue;
       }
       largest = end_at(i) > largest ? end_at(i) : largest;
-      if (Get(reach[i]) != largest || Get(slot[i]) == nullptr) return false;
+      if (reach_at(i) != largest || !Has(i)) return false;
       if (end_at(i) < first_at(i)) return false;
       if (i > 0 && first_at(i) < first_at(i - 1)) return false;
     }
     return true;
-  }
-
- private:
-  // How many of a sorted array are < at; without a branch on the data.
-  static unsigned Below(const Atom<std::uint64_t> (&sorted)[kKeys],
-                        std::uint64_t at) {
-    unsigned base = 0;
-    Halve<kKeys>(sorted, at, base);
-    return base + (Get(sorted[base]) < at ? 1 : 0);
-  }
-  template <unsigned kLeft>
-  [[gnu::always_inline]] static void Halve(
-      const Atom<std::uint64_t> (&sorted)[kKeys], std::uint64_t at,
-      unsigned &base) {
-    if constexpr (kLeft > 1) {
-      constexpr unsigned kHalf = kLeft / 2;
-      base += Get(sorted[base + kHalf - 1]) < at ? kHalf : 0;
-      Halve<kLeft - kHalf>(sorted, at, base);
-    }
   }
 };
 
@@ -188,8 +219,8 @@ class NodeBuilder {
     largest_ = end > largest_ ? end : largest_;
     Put(node_->first[count_], first);
     Put(node_->end[count_], end);
-    Put(node_->reach[count_], largest_);
-    Put(node_->slot[count_], slot);
+    Put(node_->reach(count_), largest_);
+    Put(node_->slot(count_), slot);
     ++count_;
   }
   // The first `to` slots of another node. REQUIRES: nothing was pushed.
@@ -197,24 +228,28 @@ class NodeBuilder {
     for (unsigned i = 0; i < to; ++i) {
       Put(node_->first[i], other.first_at(i));
       Put(node_->end[i], other.end_at(i));
-      Put(node_->reach[i], Node::Get(other.reach[i]));
-      Put(node_->slot[i], Node::Get(other.slot[i]));
+      Put(node_->reach(i), other.reach_at(i));
+      Put(node_->slot(i), Node::Get(other.slot(i)));
     }
     count_ = to;
-    largest_ = to == 0 ? 0 : Node::Get(other.reach[to - 1]);
+    largest_ = to == 0 ? 0 : other.reach_at(to - 1);
   }
   // Slots [from, to) of another node.
   [[gnu::always_inline]] void PushFrom(const Node &other, unsigned from,
                                        unsigned to) {
     for (unsigned i = from; i < to; ++i) {
-      Push(other.first_at(i), other.end_at(i), Node::Get(other.slot[i]));
+      Push(other.first_at(i), other.end_at(i), Node::Get(other.slot(i)));
     }
   }
   // Now the node can be published.
   [[gnu::always_inline]] Node *Finish() {
     for (unsigned i = count_; i < kKeys; ++i) {
-      Put(node_->reach[i], kNever);
+      Put(node_->reach(i), kNever);
       Put(node_->first[i], kNever);
+      Put(node_->slot(i), static_cast<void *>(nullptr));
+    }
+    for (unsigned g = 0; g + 1 < Node::kGroups; ++g) {
+      Put(node_->pivot[g], node_->reach_at((g + 1) * Node::kInGroup - 1));
     }
     Put(node_->count, std::uint64_t{count_});
     // N1, release: pairs with N2.

@@ -71,24 +71,32 @@ class TreePath {
   }
 
   // From the node of `level` to a leaf; `choose(node, level)` names the slot in
-  // each. kNothing: it chose one behind the last.
+  // each. kNothing: it chose one that is not there.
   template <class Choose>
-  Reached Descend(unsigned level, Choose choose) {
+  [[gnu::always_inline]] Reached Descend(unsigned level, Choose choose) {
+    Node *node = steps_[level].node;
+    std::uint64_t version = steps_[level].version;
     for (;; --level) {
-      Step &step = steps_[level];
-      step.index = choose(*step.node, level);
-      if (step.index >= step.node->size()) {
-        return step.node->IsStill(step.version) ? Reached::kNothing
-                                                : Reached::kStale;
+      const unsigned i = choose(*node, level);
+      steps_[level].index = i;
+      if (!node->Has(i)) [[unlikely]] {
+        return node->IsStill(version) ? Reached::kNothing : Reached::kStale;
       }
       if (level == 0) return Reached::kSlot;
-      if (!EnterChild(level)) return Reached::kStale;
+      Node *const child = node->child_at(i);
+      const std::uint64_t entered = EnterChild(*node, version, i, child);
+      if (entered % 2 != 0) [[unlikely]]
+        return Reached::kStale;
+      steps_[level - 1] = {child, entered, 0};
+      node = child;
+      version = entered;
     }
   }
 
   // To the first slot in order that reaches `at`.
   template <class Root>
-  Reached FirstReaching(const Root &root, std::uint64_t at) {
+  [[gnu::always_inline]] Reached FirstReaching(const Root &root,
+                                               std::uint64_t at) {
     if (!Start(root)) return Reached::kNothing;
     return DescendReaching(height_ - 1, at);
   }
@@ -97,14 +105,17 @@ class TreePath {
   Reached NextReaching(std::uint64_t at) {
     for (unsigned level = 0; level < height_; ++level) {
       Step &step = steps_[level];
-      const unsigned n = step.node->size();
-      step.index = step.node->NextReaching(step.index + 1, n, at);
-      if (step.index < n) {
+      step.index = step.node->NextReaching(step.index + 1, at);
+      if (step.node->Has(step.index)) {
         if (level == 0) {
-          step.node->PrefetchBehind(step.index, n);
+          step.node->PrefetchBehind(step.index);
           return Reached::kSlot;
         }
-        if (!EnterChild(level)) return Reached::kStale;
+        Node *const child = step.node->child_at(step.index);
+        const std::uint64_t version =
+            EnterChild(*step.node, step.version, step.index, child);
+        if (version % 2 != 0) return Reached::kStale;
+        steps_[level - 1] = {child, version, 0};
         return DescendReaching(level - 1, at);
       }
       if (!step.node->IsStill(step.version)) return Reached::kStale;
@@ -149,7 +160,7 @@ class TreePath {
       steps_[level] = {node, Node::Get(node->version), n};
       if (level == 0) return;
       steps_[level].index = n == 0 ? 0 : n - 1;
-      node = static_cast<Node *>(Node::Get(node->slot[steps_[level].index]));
+      node = static_cast<Node *>(Node::Get(node->slot(steps_[level].index)));
     }
   }
 
@@ -159,26 +170,26 @@ class TreePath {
     unsigned index;
   };
 
-  Reached DescendReaching(unsigned level, std::uint64_t at) {
+  [[gnu::always_inline]] Reached DescendReaching(unsigned level,
+                                                 std::uint64_t at) {
     return Descend(level, [at](const Node &node, unsigned) {
       return node.FirstReaching(at);
     });
   }
 
-  bool EnterChild(unsigned level) {
-    const Step &step = steps_[level];
-    Node *const child = step.node->child_at(step.index);
-    child->PrefetchForSearch(level == 1);
-    if (!step.node->IsStill(step.version)) return false;  // is it a node?
-    const std::uint64_t version = child->Version();
+  // The version of the child in slot `i` of a node that is entered from there;
+  // odd: stale.
+  [[gnu::always_inline]] static std::uint64_t EnterChild(const Node &node,
+                                                         std::uint64_t version,
+                                                         unsigned i,
+                                                         const Node *child) {
+    child->PrefetchForSearch();
+    if (!node.IsStill(version)) return 1;  // is it a node?
+    const std::uint64_t entered = child->Version();
     // With this version it is the child: the slot leads to it, and the node
     // above was not replaced before the child was used again.
-    if (version % 2 != 0 || step.node->child_at(step.index) != child ||
-        !step.node->IsStill(step.version)) {
-      return false;
-    }
-    steps_[level - 1] = {child, version, 0};
-    return true;
+    if (node.child_at(i) != child || !node.IsStill(version)) return 1;
+    return entered;
   }
 
   Step steps_[kMaxHeight];

@@ -30,7 +30,7 @@ class NodeSlots {
   // Slots [from, to) of a node.
   void Add(const Node &node, unsigned from, unsigned to) {
     for (unsigned i = from; i < to; ++i) {
-      Add(node.first_at(i), node.end_at(i), Node::Get(node.slot[i]));
+      Add(node.first_at(i), node.end_at(i), Node::Get(node.slot(i)));
     }
   }
   // A slot for a child.
@@ -43,7 +43,7 @@ class NodeSlots {
     DMAMAP_ASSERT(size_ + n <= kRoom);
     for (unsigned i = size_; i-- > 0;) slots_[i + n] = slots_[i];
     for (unsigned i = 0; i < n; ++i) {
-      slots_[i] = {node.first_at(i), node.end_at(i), Node::Get(node.slot[i])};
+      slots_[i] = {node.first_at(i), node.end_at(i), Node::Get(node.slot(i))};
     }
     size_ += n;
   }

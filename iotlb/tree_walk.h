@@ -15,6 +15,7 @@
 //
 // A step costs O(1) inside a leaf, O(log n) at worst. Writes nothing shared.
 
+#include <atomic>
 #include <cstdint>
 
 #include "dma/version.h"
@@ -108,50 +109,69 @@ class TreeWalk {
     return false;
   }
 
+  // What VisitLeaf carries from entry to entry, in registers.
+  struct Passed {
+    bool visited, more;
+    std::uint64_t key, id;  // of the last entry visited
+  };
+
   // Visits the entries of the leaf from the path's slot on, and moves the path
   // to its end; false when `visit` wants no more.
   template <class Visit>
   [[gnu::always_inline]] bool VisitLeaf(Visit &visit) {
-    // Copies, which the compiler need not read again behind each fence.
     const auto &leaf = *path_.leaf();
     const std::uint64_t version = path_.leaf_version();
-    const std::uint64_t first = first_, last = last_;
-    const unsigned size = leaf.size();
-    const unsigned n = size < kSlots ? size : kSlots;  // of a node that is gone
     unsigned i = path_.index(0);
-    path_.index(0) = n - 1;
+    path_.index(0) = kSlots - 1;
     ended_ = false;
-    bool more = true, visited = visited_;
-    std::uint64_t last_key = key_, last_id = id_;
-    for (; i < n; ++i) {
-      const std::uint64_t key = leaf.first_at(i);
-      if (key > last) {
-        ended_ = true;
-        break;
+    Passed passed{visited_, true, key_, id_};
+    for (unsigned g = i / kInGroup; g < kGroups; ++g) {
+      // Records are asked for two groups before their turn.
+      const unsigned ahead = g + 2 < kGroups ? g + 2 : g;
+      unsigned n = i % kInGroup;
+      while (n < kInGroup && VisitSlot(leaf, version, g, n, passed, visit)) {
+        __builtin_prefetch(Tree::Node::Get(leaf.group[ahead].slot[n]));
+        ++n;
       }
-      if (key < first && leaf.end_at(i) < first) continue;
-      const auto *const record = static_cast<const Record *>(leaf.slot_at(i));
-      __builtin_prefetch(leaf.slot_at((i + kAhead) % kSlots));
-      if (!leaf.IsStill(version)) break;  // is it a record?
-      RecordCopy copy;
-      const bool alive = record->Read(copy);
-      if (!leaf.IsStill(version)) break;
-      // Visited before the walk lost its place.
-      if (visited && key == last_key && copy.id <= last_id) continue;
-      visited = true;
-      last_key = key;
-      last_id = copy.id;
-      if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
-        more = false;
-        break;
-      }
+      if (n < kInGroup) break;
+      i = 0;
     }
-    visited_ = visited;
-    key_ = last_key;
-    id_ = last_id;
+    visited_ = passed.visited;
+    key_ = passed.key;
+    id_ = passed.id;
     // What the leaf said of the range counts if it is still there.
     if (!leaf.IsStill(version)) state_ = State::kLost;
-    return more;
+    return passed.more;
+  }
+  // False: the last one of this leaf.
+  template <class Leaf, class Visit>
+  [[gnu::always_inline]] bool VisitSlot(const Leaf &leaf, std::uint64_t version,
+                                        unsigned g, unsigned n, Passed &passed,
+                                        Visit &visit) {
+    // acquire: pairs with S1.
+    const auto *const record = static_cast<const Record *>(
+        leaf.group[g].slot[n].load(std::memory_order_acquire));
+    const std::uint64_t key = leaf.first_at(g * kInGroup + n);
+    if (record == nullptr || key > last_) {
+      ended_ = record != nullptr;
+      return false;
+    }
+    if (key < first_ && leaf.end_at(g * kInGroup + n) < first_) return true;
+    if (!leaf.IsStill(version)) return false;  // is it a record?
+    RecordCopy copy;
+    const bool alive = record->Read(copy);
+    if (!leaf.IsStill(version)) return false;
+    // Visited before the walk lost its place.
+    if (key == passed.key && passed.visited && copy.id <= passed.id)
+      return true;
+    passed.visited = true;
+    passed.key = key;
+    passed.id = copy.id;
+    if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
+      passed.more = false;
+      return false;
+    }
+    return true;
   }
 
   // What remains of this leaf, or else the next one that has entries in the
@@ -173,12 +193,10 @@ class TreeWalk {
   // to its end. False: the leaf has left the tree.
   bool TakeLeaf() {
     const auto &leaf = *path_.leaf();
-    const unsigned size = leaf.size();
-    const unsigned n = size < kSlots ? size : kSlots;  // of a node that is gone
     at_ = count_ = 0;
     ended_ = false;
     unsigned count = 0;
-    for (unsigned i = path_.index(0); i < n; ++i) {
+    for (unsigned i = path_.index(0); leaf.Has(i); ++i) {
       const std::uint64_t key = leaf.first_at(i);
       if (key > last_) {
         ended_ = true;
@@ -191,7 +209,7 @@ class TreeWalk {
       ++count;
     }
     count_ = count;
-    path_.index(0) = n - 1;
+    path_.index(0) = kSlots - 1;
     if (path_.LeafIsStill()) return true;  // so these are records
     count_ = 0;
     return false;
@@ -237,7 +255,8 @@ class TreeWalk {
   }
 
   static constexpr unsigned kSlots = Tree::kSlots;
-  static constexpr unsigned kAhead = 8;  // records asked for before their turn
+  static constexpr unsigned kInGroup = Tree::Node::kInGroup;
+  static constexpr unsigned kGroups = Tree::Node::kGroups;
 
   const Tree &tree_;
   const std::uint64_t first_, last_;

@@ -44,6 +44,7 @@ _STANDARD_LIBRARY = set("""
 # Public headers for one operating system, as patterns, and what they may name.
 _SYSTEM_HEADERS = {
     "bounce/linux_pages.h": {"fcntl.h", "sys/mman.h", "unistd.h"},
+    "iotlb/heap_memory.h": {"sys/mman.h"},
     "dma/membarrier.h": {"sys/syscall.h", "unistd.h"},
     "dma/rseq*.h": {
         "sched.h", "sys/auxv.h", "sys/rseq.h", "sys/syscall.h", "unistd.h"
