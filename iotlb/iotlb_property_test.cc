@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "iotlb/compare_for_test.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
 

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "iotlb/compare_for_test.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
 

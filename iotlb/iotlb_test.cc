@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "iotlb/compare_for_test.h"
 #include "iotlb/memory_for_test.h"
 #include "iotlb/oracle_for_test.h"
 

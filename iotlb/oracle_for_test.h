@@ -7,8 +7,6 @@
 // IotlbOracle: what an Iotlb must do, written the slow and obvious way: a
 // vector of entries in order, each question answered by looking at all of them,
 // a range translated byte by byte. For tests of this folder.
-//
-// FirstDifference compares a real Iotlb with it and says what differs.
 
 #include <algorithm>
 #include <cstddef>
@@ -306,90 +304,6 @@ class IotlbOracle {
   std::uint64_t retired_ = 0;
   std::uint64_t added_ = 0, merges_ = 0, cut_ = 0;
 };
-
-inline constexpr Permission kAllPermissions[] = {
-    Permission::kNone, Permission::kRead, Permission::kWrite,
-    Permission::kReadWrite};
-
-// Looks one byte up both ways, for each permission.
-template <class I>
-std::optional<std::string> DifferenceAt(const IotlbOracle &oracle,
-                                        const I &iotlb, Iova at) {
-  if (oracle.CanJudgeRegions()) {
-    const Result<IotlbEntry> want = oracle.Region(at);
-    const Result<IotlbEntry> got = iotlb.Region(at);
-    if (want.ok() != got.ok() || (want.ok() && *want != *got)) {
-      return "Region of " + Show(Range::Byte(at));
-    }
-  }
-  for (const Permission wanted : kAllPermissions) {
-    const Result<Translation> want = oracle.Lookup(at, wanted);
-    const Result<Translation> got = iotlb.Lookup(at, wanted);
-    const bool same = want.ok() == got.ok() &&
-                      (want.ok() ? *want == *got : want.error() == got.error());
-    if (!same) {
-      return "Lookup of " + Show(Range::Byte(at)) + " for " + ToString(wanted);
-    }
-    // The same, but for how far it goes: perhaps less, and not behind a page.
-    const Result<PageTranslation> page = iotlb.LookupPage(at, wanted);
-    const bool agrees =
-        want.ok() == page.ok() &&
-        (want.ok() ? want->address == page->address &&
-                         want->permission == page->permission &&
-                         want->bytes_minus_one >= page->bytes_minus_one
-                   : want.error() == page.error());
-    if (!agrees) {
-      return "LookupPage of " + Show(Range::Byte(at)) + " for " +
-             ToString(wanted);
-    }
-  }
-  return std::nullopt;
-}
-
-// The bytes at both ends of a range and right outside it, and at both ends of
-// the space.
-template <class I>
-std::optional<std::string> DifferenceAround(const IotlbOracle &oracle,
-                                            const I &iotlb, Range range) {
-  for (const Iova at :
-       {range.first() - 1, range.first(), range.first() + 1, range.last() - 1,
-        range.last(), range.last() + 1, Iova::Min(), Iova::Max()}) {
-    if (auto difference = DifferenceAt(oracle, iotlb, at)) return difference;
-  }
-  std::vector<IotlbEntry> walked;
-  for (auto e = iotlb.First(range); e != nullptr; e = iotlb.Next(e, range)) {
-    walked.push_back(*e);
-    if (walked.size() > oracle.size()) return "a walk without an end";
-  }
-  std::vector<IotlbEntry> visited;
-  iotlb.ForEach(range,
-                [&](const IotlbEntry &entry) { visited.push_back(entry); });
-  if (visited != walked) return "ForEach over " + Show(range);
-  if (walked != oracle.Overlapping(range)) return "a walk over " + Show(range);
-  return std::nullopt;
-}
-
-// Size and every entry in order.
-template <class I>
-std::optional<std::string> DifferenceInContents(const IotlbOracle &oracle,
-                                                const I &iotlb) {
-  if (iotlb.size() != oracle.size()) return "size";
-  std::size_t i = 0;
-  bool same = true;
-  iotlb.ForEach([&](const IotlbEntry &entry) {
-    same = same && i < oracle.size() && entry == oracle[i];
-    ++i;
-  });
-  if (!same || i != oracle.size()) return "contents";
-  return std::nullopt;
-}
-
-template <class I>
-std::optional<std::string> FirstDifference(const IotlbOracle &oracle,
-                                           const I &iotlb, Range around) {
-  if (auto difference = DifferenceInContents(oracle, iotlb)) return difference;
-  return DifferenceAround(oracle, iotlb, around);
-}
 
 }  // namespace dmamap::inline v0
 
