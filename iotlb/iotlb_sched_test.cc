@@ -603,10 +603,10 @@ TEST(IotlbSched, WeakerOrdersAreFound) {
 // Of what a lookup by page trusts without a look at the record.
 TEST(IotlbSched, WeakerOrdersOfPagesAreFound) {
   constexpr auto kOn = FrontPolicy::kOn;
-  ExpectFound({.function = "Load"}, Move(kOn, Way::kPage));       // F2
-  ExpectFound({.function = "Store"}, Move(kOn, Way::kPage));      // F1
-  ExpectFound({.function = "Shape"}, ReuseTables(Way::kPage));    // P2
-  ExpectFound({.function = "Shape"}, ReuseByRemove(Way::kPage));  // P2
+  ExpectFound({.function = "Load"}, Move(kOn, Way::kPage));          // F2
+  ExpectFound({.function = "Store"}, Move(kOn, Way::kPage));         // F1
+  ExpectFound({.function = "Shape"}, ReuseTables(Way::kPage), 1);    // P2
+  ExpectFound({.function = "Shape"}, ReuseByRemove(Way::kPage), 1);  // P2
 }
 
 // Of walks, of ranges cut into segments and of regions.
