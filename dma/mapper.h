@@ -83,11 +83,22 @@ concept CoherentMapper = Mapper<M> &&
   { m.FreeCoherent(b) } -> std::same_as<Result<void>>;
 };
 
+// A mapper says `static constexpr bool kSyncsNothing = true` when device and
+// CPU see one coherent memory, so that a sync is a check of its arguments and
+// no more: a caller that is sure of them may leave it out.
+template <class M>
+inline constexpr bool kSyncsNothing = false;
+template <Mapper M>
+requires requires { M::kSyncsNothing; }
+inline constexpr bool kSyncsNothing<M> = M::kSyncsNothing;
+
 // Device and CPU see the same addresses: no IOMMU, or one in pass-through mode,
 // on a machine whose DMA is cache-coherent. Keeps no record, so it cannot find
 // a double unmap; it checks what it can. Thread-safe, wait-free.
 class IdentityMapper {
  public:
+  static constexpr bool kSyncsNothing = true;
+
   // kInvalidArgument for size 0 or an invalid direction, kOverflow on wrap.
   Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
                       MapAttributes = MapAttributes::kNone) {

@@ -113,6 +113,13 @@ class FixedPool {
   }
 
   std::uint32_t free_buffers() const { return free_count_; }
+  std::uint32_t used_buffers() const { return options_.buffers - free_count_; }
+  // True for a buffer whose bytes are this pool's.
+  bool Owns(const Buffer& buffer) const {
+    const std::uint64_t offset =
+        PhysAddrOf(buffer.data).value() - PhysAddrOf(memory_).value();
+    return offset < std::uint64_t{stride_} * options_.buffers;
+  }
 
   // All bytes that buffers lie in. kShutDown before Init.
   Result<PhysRange> memory() const {

@@ -53,14 +53,14 @@ class RingMemory {
   Iova iova() const { return mapping_.iova; }
 
   Result<void> SyncForCpu(std::uint64_t offset, std::uint64_t size) {
-    if constexpr (kCoherent) {
+    if constexpr (kCoherent || kSyncsNothing<MapperType>) {
       return Ok();
     } else {
       return mapper_->SyncForCpu(mapping_, offset, size);
     }
   }
   Result<void> SyncForDevice(std::uint64_t offset, std::uint64_t size) {
-    if constexpr (kCoherent) {
+    if constexpr (kCoherent || kSyncsNothing<MapperType>) {
       return Ok();
     } else {
       return mapper_->SyncForDevice(mapping_, offset, size);

@@ -50,6 +50,8 @@ class RxArray {
  public:
   static constexpr bool kStops = false;
   static constexpr bool kScatters = true;
+  static constexpr Direction kDirection = Direction::kFromDevice;
+  static constexpr std::uint32_t kHeaderBytes = 0;
 
   RxArray() = default;
   RxArray(const RxArray&) = delete;
@@ -68,13 +70,13 @@ class RxArray {
       return Error::kInvalidArgument;
     }
     if (options.entries > Format::kMaxEntries) return Error::kLimit;
-    std::unique_ptr<Entry[]> entries(new (std::nothrow) Entry[options.entries]);
+    std::unique_ptr<RxArmed*[]> entries(new (std::nothrow)
+                                            RxArmed*[options.entries]());
     if (!entries) return Error::kNoMemory;
     const Result<void> made = memory_.Init(
         mapper, std::uint64_t{options.entries} * Format::kDescriptorBytes);
     if (!made.ok()) return made;
     entries_ = std::move(entries);
-    mapper_ = mapper;
     options_ = options;
     if (options_.doorbell_batch == 0) options_.doorbell_batch = 1;
     return Ok();
@@ -92,9 +94,18 @@ class RxArray {
   }
   std::uint32_t doorbell() const { return Wrapped(head_ + open_); }
 
-  // kShutDown before Init, kLimit when full, kInvalidArgument for a buffer that
-  // is too small or misaligned, the mapper's errors.
-  RxPushed Push(const Buffer& buffer);
+  std::uint32_t buffer_bytes() const { return options_.room; }
+  Result<void> Prepare(const Buffer& buffer) const {
+    if (!entries_) return Error::kShutDown;
+    if (buffer.data == nullptr || buffer.size < options_.room ||
+        buffer.address.value() % Format::kAlignment != 0) {
+      return Error::kInvalidArgument;
+    }
+    return Ok();
+  }
+  // kOutOfRange for an I/O address that a descriptor cannot name, the mapper's
+  // errors for the ring's memory. REQUIRES: !full().
+  Result<void> Push(RxArmed* armed);
 
   // The doorbell publishes.
   Result<void> Publish() { return entries_ ? Ok() : Error::kShutDown; }
@@ -128,28 +139,32 @@ class RxArray {
     return Format::Snapshot(Descriptor(head_), status_);
   }
 
-  // `length` is at most the room.
-  RxPopped Pop(std::uint32_t length) {
-    DMAMAP_ASSERT(!empty() && length <= options_.room);
-    Entry& entry = entries_[head_];
-    RxPopped popped{entry.buffer, Ok(), Ok()};
-    if (length != 0) {
-      popped.synced = mapper_->SyncForCpu(entry.mapping, 0, length);
-    }
-    // The bytes that count are here already.
-    popped.unmapped = mapper_->Unmap(entry.mapping, MapAttributes::kSkipSync);
-    entry = Entry{};
+  // REQUIRES: open() != 0.
+  RxArmed* Pop() {
+    DMAMAP_ASSERT(open_ != 0);
+    RxArmed* const popped = std::exchange(entries_[head_], nullptr);
     done_ = complete_ = false;
     head_ = Wrapped(head_ + 1);
     --armed_;
-    if (open_ != 0) --open_;
+    --open_;
     return popped;
   }
 
-  // Unmaps everything and hands each to give_back(const RxPopped&).
+  // The descriptors some lines ahead, and the frame behind the head's: the
+  // first bytes of a frame are what the sink looks at.
+  void Prefetch() const {
+    constexpr std::uint32_t kLine = kCacheLine / Format::kDescriptorBytes;
+    if (head_ % kLine == 0)
+      __builtin_prefetch(Descriptor(Wrapped(head_ + kLine)));
+    const RxArmed* const next = entries_[Wrapped(head_ + 1)];
+    if (next != nullptr) __builtin_prefetch(next->buffer.data);
+  }
+
+  // Pops everything and hands each to give_back(RxArmed*).
   template <class GiveBack>
   void Clear(GiveBack&& give_back) {
-    while (!empty()) give_back(Pop(0));
+    open_ = armed_;  // what it was not told of is popped like the rest
+    while (!empty()) give_back(Pop());
     head_ = open_ = 0;  // Start puts the device there too
   }
 
@@ -160,19 +175,14 @@ class RxArray {
       return false;
     }
     for (std::uint32_t i = 0; i < options_.entries; ++i) {
-      const Entry& entry = entries_[Wrapped(head_ + i)];
-      if ((i < armed_) != (entry.buffer.data != nullptr)) return false;
-      if ((i < armed_) != (entry.mapping.size != 0)) return false;
+      const RxArmed* const entry = entries_[Wrapped(head_ + i)];
+      if ((i < armed_) != (entry != nullptr)) return false;
+      if (i < armed_ && entry->mapping.size == 0) return false;
     }
     return true;
   }
 
  private:
-  struct Entry {
-    Buffer buffer;
-    Mapping mapping;
-  };
-
   // REQUIRES: index < 2 * entries.
   std::uint32_t Wrapped(std::uint32_t index) const {
     return index < options_.entries ? index : index - options_.entries;
@@ -187,8 +197,7 @@ class RxArray {
   }
 
   RingMemory<MapperType> memory_;
-  std::unique_ptr<Entry[]> entries_;
-  MapperType* mapper_ = nullptr;
+  std::unique_ptr<RxArmed*[]> entries_;
   RxQueueOptions options_;
   std::uint32_t head_ = 0;   // index of the next to complete
   std::uint32_t armed_ = 0;  // entries from head on that hold a buffer
@@ -204,33 +213,19 @@ struct RxQueueOf<Format, MapperType> {
 };
 
 template <ArrayFormat Format, Mapper MapperType>
-RxPushed RxArray<Format, MapperType>::Push(const Buffer& buffer) {
-  if (!entries_) return {Error::kShutDown, Ok()};
-  if (full()) return {Error::kLimit, Ok()};
-  if (buffer.data == nullptr || buffer.size < options_.room ||
-      buffer.address.value() % Format::kAlignment != 0) {
-    return {Error::kInvalidArgument, Ok()};
-  }
-  const Result<Mapping> mapping =
-      mapper_->Map(buffer.address, options_.room, Direction::kFromDevice,
-                   MapAttributes::kNone);
-  if (!mapping.ok()) return {mapping.error(), Ok()};
+Result<void> RxArray<Format, MapperType>::Push(RxArmed* armed) {
+  DMAMAP_ASSERT(!full());
   const std::uint32_t index = Wrapped(head_ + armed_);
-  Result<void> armed = Error::kOutOfRange;  // an address it cannot be told
-  if (mapping->iova.value() % Format::kAlignment == 0) {
-    Format::WriteArmed(Descriptor(index), mapping->iova);
-    armed =
-        memory_.SyncForDevice(std::uint64_t{index} * Format::kDescriptorBytes,
-                              Format::kDescriptorBytes);
-  }
-  if (!armed.ok()) {
-    const Result<void> undone =
-        mapper_->Unmap(*mapping, MapAttributes::kSkipSync);
-    return {armed, undone};
-  }
-  entries_[index] = Entry{buffer, *mapping};
+  if (armed->iova().value() % Format::kAlignment != 0)
+    return Error::kOutOfRange;
+  Format::WriteArmed(Descriptor(index), armed->iova());
+  const Result<void> synced =
+      memory_.SyncForDevice(std::uint64_t{index} * Format::kDescriptorBytes,
+                            Format::kDescriptorBytes);
+  if (!synced.ok()) return synced;
+  entries_[index] = armed;
   ++armed_;
-  return {Ok(), Ok()};
+  return Ok();
 }
 
 }  // namespace dmamap::inline v0

@@ -30,7 +30,6 @@
 
 #include "dma/address.h"
 #include "dma/assert.h"
-#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -48,9 +47,7 @@ class RxChains {
   struct Place {
     std::uint32_t chain = 0;  // its number
     std::uint32_t part = 0;   // from 0
-    std::uint32_t bytes = 0;
-    Iova iova;
-    bool ends = false;  // the last of its chain
+    bool ends = false;        // the last of its chain
   };
 
   // kInvalidArgument, kUnsupported, kNoMemory. Nothing happened then.
@@ -73,16 +70,30 @@ class RxChains {
   bool MayOwe(std::uint32_t owed) const {
     const std::uint32_t batch = options_.doorbell_batch;
     const std::uint32_t frame =
-        mergeable() ? virtio::kLargestFrame / BufferBytes() + 1 : 0;
+        mergeable() ? virtio::kLargestFrame / buffer_bytes() + 1 : 0;
     const std::uint32_t needed = batch < frame ? frame : batch;
     return owed < batch && live_ >= owed && live_ - owed >= needed;
   }
 
-  // Maps a buffer for the next place; then one of Commit and Undo. kShutDown,
-  // kLimit, kInvalidArgument, the mapper's errors.
-  Result<Place> Begin(const Buffer& buffer);
-  void Commit(const Place& place, const Buffer& buffer);
-  Result<void> Undo(const Place& place);
+  // Bytes of each buffer, its header included.
+  std::uint32_t buffer_bytes() const {
+    return options_.room + virtio::kNetHeaderBytes;
+  }
+  // kShutDown, kInvalidArgument.
+  Result<void> Check(const Buffer& buffer) const {
+    if (!made()) return Error::kShutDown;
+    if (buffer.data == nullptr || buffer.size < buffer_bytes() ||
+        PhysAddrOf(buffer.data).value() % 2 != 0) {  // the header has words
+      return Error::kInvalidArgument;
+    }
+    return Ok();
+  }
+  // Where the next buffer goes, if Commit follows. REQUIRES: !full().
+  Place Next() const {
+    // The chain that is being filled is the top of the free ones.
+    return {free_[free_count_ - 1], filled_, filled_ + 1 == options_.chain};
+  }
+  void Commit(const Place& place, RxArmed* armed);
 
   // The i-th ready chain, in the order they were filled. REQUIRES: i < ready().
   std::uint32_t ReadyChain(std::uint32_t i) const {
@@ -102,8 +113,16 @@ class RxChains {
   RxFound Look();
   Completion Snapshot();
   std::uint32_t data_offset() const { return offset_; }
-  std::uint32_t room() const { return BufferBytes() - offset_; }
-  RxPopped Pop(std::uint32_t length);
+  std::uint32_t room() const { return buffer_bytes() - offset_; }
+  RxArmed* Pop();
+  // The frame of the chain that the device will name next if it uses them as
+  // they lie. Its word is not looked at early: it is read once.
+  void Prefetch() const {
+    if (taken_ == kNone) return;
+    const std::size_t next = Wrapped(taken_ + 1);
+    const RxArmed* const first = slots_[next * options_.chain];
+    if (first != nullptr) __builtin_prefetch(first->buffer.data);
+  }
 
   template <class GiveBack>
   void Clear(GiveBack&& give_back);
@@ -112,31 +131,31 @@ class RxChains {
  private:
   static constexpr std::uint32_t kNone = UINT32_MAX;
   enum class State : std::uint8_t { kFree, kFilling, kReady, kLive, kTaken };
-  struct Slot {
-    Buffer buffer;
-    Mapping mapping;
-  };
-
-  std::uint32_t BufferBytes() const {
-    return options_.room + virtio::kNetHeaderBytes;
-  }
   std::uint32_t Wrapped(std::uint32_t i) const {
     return i < chains_ ? i : i - chains_;
   }
-  Slot& At(std::uint32_t chain, std::uint32_t part) {
+  RxArmed*& At(std::uint32_t chain, std::uint32_t part) {
+    if (simple()) return slots_[chain];
     return slots_[std::size_t{chain} * options_.chain + part];
   }
+  // A frame is a buffer, and begins with its header: neither longer chains nor
+  // mergeable buffers.
+  bool simple() const { return simple_; }
   bool mergeable() const {
     return (options_.features & virtio::kMergeableBuffers) != 0;
   }
-  RxPopped Empty(Slot& slot, std::uint32_t offset, std::uint32_t length);
+  RxArmed* Empty(RxArmed*& slot) {
+    --armed_;
+    return std::exchange(slot, nullptr);
+  }
   Completion ReadHeader();
   void Reset();
 
   MapperType* mapper_ = nullptr;
   RxQueueOptions options_;
+  bool simple_ = false;
   std::uint32_t chains_ = 0;
-  std::unique_ptr<Slot[]> slots_;           // chains_ * options_.chain
+  std::unique_ptr<RxArmed*[]> slots_;       // chains_ * options_.chain
   std::unique_ptr<State[]> state_;          // of each chain
   std::unique_ptr<std::uint32_t[]> free_;   // [0, free_count_): free chains
   std::unique_ptr<std::uint32_t[]> order_;  // ready chains, from first_ready_
@@ -172,8 +191,8 @@ inline Result<void> RxChains<Access, MapperType>::Init(
     return Error::kUnsupported;
   }
   const std::uint32_t chains = options.entries / options.chain;
-  std::unique_ptr<Slot[]> slots(new (std::nothrow)
-                                    Slot[std::size_t{chains} * options.chain]);
+  std::unique_ptr<RxArmed*[]> slots(
+      new (std::nothrow) RxArmed*[std::size_t{chains} * options.chain]());
   std::unique_ptr<State[]> state(new (std::nothrow) State[chains]());
   std::unique_ptr<std::uint32_t[]> unused(new (std::nothrow)
                                               std::uint32_t[chains]);
@@ -182,6 +201,7 @@ inline Result<void> RxChains<Access, MapperType>::Init(
   if (!slots || !state || !unused || !order) return Error::kNoMemory;
   mapper_ = mapper;
   options_ = options;
+  simple_ = options.chain == 1 && !mergeable();
   chains_ = chains;
   slots_ = std::move(slots);
   state_ = std::move(state);
@@ -207,45 +227,15 @@ inline void RxChains<Access, MapperType>::Reset() {
 }
 
 template <class Access, Mapper MapperType>
-inline Result<typename RxChains<Access, MapperType>::Place>
-RxChains<Access, MapperType>::Begin(const Buffer& buffer) {
-  if (!made()) return Error::kShutDown;
-  if (full()) return Error::kLimit;
-  if (buffer.data == nullptr || buffer.size < BufferBytes() ||
-      PhysAddrOf(buffer.data).value() % 2 != 0) {  // the header has words
-    return Error::kInvalidArgument;
-  }
-  const Result<Mapping> mapping =
-      mapper_->Map(buffer.address, BufferBytes(), Direction::kFromDevice,
-                   MapAttributes::kNone);
-  if (!mapping.ok()) return mapping.error();
-  // The chain that is being filled is the top of the free ones.
-  const std::uint32_t chain = free_[free_count_ - 1];
-  // Word by word: a wide copy of what was just stored in words would stall.
-  Mapping& kept = At(chain, filled_).mapping;
-  kept.iova = mapping->iova;
-  kept.size = mapping->size;
-  kept.direction = mapping->direction;
-  kept.tag = mapping->tag;
-  return Place{chain, filled_, BufferBytes(), mapping->iova,
-               filled_ + 1 == options_.chain};
-}
-
-template <class Access, Mapper MapperType>
-inline Result<void> RxChains<Access, MapperType>::Undo(const Place& place) {
-  Mapping& mapping = At(place.chain, place.part).mapping;
-  return mapper_->Unmap(std::exchange(mapping, Mapping{}),
-                        MapAttributes::kSkipSync);
-}
-
-template <class Access, Mapper MapperType>
 inline void RxChains<Access, MapperType>::Commit(const Place& place,
-                                                 const Buffer& buffer) {
-  At(place.chain, place.part).buffer = buffer;
-  state_[place.chain] = State::kFilling;
+                                                 RxArmed* armed) {
+  At(place.chain, place.part) = armed;
   ++armed_;
-  ++filled_;
-  if (!place.ends) return;
+  if (!place.ends) {
+    state_[place.chain] = State::kFilling;
+    ++filled_;
+    return;
+  }
   filled_ = 0;
   --free_count_;
   state_[place.chain] = State::kReady;
@@ -265,7 +255,7 @@ template <class Access, Mapper MapperType>
 template <class GiveBack>
 void RxChains<Access, MapperType>::Clear(GiveBack&& give_back) {
   for (std::uint32_t i = 0; i < chains_ * options_.chain; ++i) {
-    if (slots_[i].buffer.data != nullptr) give_back(Empty(slots_[i], 0, 0));
+    if (slots_[i] != nullptr) give_back(Empty(slots_[i]));
   }
   Reset();
 }
@@ -278,12 +268,12 @@ inline bool RxChains<Access, MapperType>::CheckInvariants() const {
     const State state = state_[i];
     ++count[static_cast<std::size_t>(state)];
     for (std::uint32_t part = 0; part < options_.chain; ++part) {
-      const Slot& slot = slots_[std::size_t{i} * options_.chain + part];
-      const bool holds = slot.buffer.data != nullptr;
+      const RxArmed* slot = slots_[std::size_t{i} * options_.chain + part];
+      const bool holds = slot != nullptr;
       bool should = state == State::kReady || state == State::kLive;
       if (state == State::kFilling) should = part < filled_;
       if (state == State::kTaken) should = part >= part_;
-      if (holds != should || holds != (slot.mapping.size != 0)) return false;
+      if (holds != should || (holds && slot->mapping.size == 0)) return false;
       buffers += holds ? 1 : 0;
     }
   }

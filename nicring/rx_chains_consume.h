@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "dma/assert.h"
 #include "dma/mapper.h"
@@ -41,9 +42,11 @@ template <class Access, Mapper MapperType>
 inline RxFound RxChains<Access, MapperType>::Look() {
   if (untouched_ != 0) return {RxLook::kSkipped, untouched_};
   // A header that the device did not write whole is not looked at.
-  if (offset_ != 0 && !synced_ && left_ >= virtio::kNetHeaderBytes) {
-    const Result<void> synced = mapper_->SyncForCpu(At(taken_, part_).mapping,
-                                                    0, virtio::kNetHeaderBytes);
+  if (!kSyncsNothing<MapperType> && offset_ != 0 && !synced_ &&
+      left_ >= virtio::kNetHeaderBytes) {
+    const RxArmed& head = *At(taken_, part_);
+    const Result<void> synced =
+        mapper_->SyncForCpu(head.mapping, head.offset, virtio::kNetHeaderBytes);
     if (!synced.ok()) return {RxLook::kFailed, 0};
   }
   synced_ = true;
@@ -54,7 +57,7 @@ inline RxFound RxChains<Access, MapperType>::Look() {
 // header that cannot be makes a frame of length 0, which no policy delivers.
 template <class Access, Mapper MapperType>
 inline Completion RxChains<Access, MapperType>::ReadHeader() {
-  const std::byte* header = At(taken_, part_).buffer.data;
+  const std::byte* header = At(taken_, part_)->buffer.data;
   Completion impossible{true, 0, 0, true};
   if (left_ < virtio::kNetHeaderBytes) {
     left_ = 0;
@@ -75,6 +78,12 @@ inline Completion RxChains<Access, MapperType>::ReadHeader() {
 
 template <class Access, Mapper MapperType>
 inline Completion RxChains<Access, MapperType>::Snapshot() {
+  if (simple()) [[likely]] {  // the same as below, with what is known put in
+    const std::byte* const header = slots_[taken_]->buffer.data;
+    if (left_ < virtio::kNetHeaderBytes) return {true, 0, 0, true};
+    return {true, left_ - virtio::kNetHeaderBytes,
+            Access::Load16(header + virtio::kHeaderFlagsAt), true};
+  }
   Completion completion{true, 0, frame_status_, false};
   if (offset_ != 0) completion = ReadHeader();
   const bool ends = part_ + 1 == options_.chain;
@@ -89,24 +98,16 @@ inline Completion RxChains<Access, MapperType>::Snapshot() {
 }
 
 template <class Access, Mapper MapperType>
-inline RxPopped RxChains<Access, MapperType>::Empty(Slot& slot,
-                                                    std::uint32_t offset,
-                                                    std::uint32_t length) {
-  RxPopped popped{slot.buffer, Ok(), Ok()};
-  if (length != 0) {
-    popped.synced = mapper_->SyncForCpu(slot.mapping, offset, length);
+inline RxArmed* RxChains<Access, MapperType>::Pop() {
+  DMAMAP_ASSERT(taken());
+  RxArmed* const popped = Empty(At(taken_, part_));
+  if (simple()) [[likely]] {
+    synced_ = false;
+    offset_ = 0;
+    state_[taken_] = State::kFree;
+    free_[free_count_++] = std::exchange(taken_, kNone);
+    return popped;
   }
-  // The bytes that count are here already.
-  popped.unmapped = mapper_->Unmap(slot.mapping, MapAttributes::kSkipSync);
-  slot = Slot{};
-  --armed_;
-  return popped;
-}
-
-template <class Access, Mapper MapperType>
-inline RxPopped RxChains<Access, MapperType>::Pop(std::uint32_t length) {
-  DMAMAP_ASSERT(taken() && length <= room());
-  const RxPopped popped = Empty(At(taken_, part_), offset_, length);
   // The buffers behind the one just seen are untouched from here on.
   if (synced_) {
     synced_ = false;

@@ -30,10 +30,12 @@
 namespace dmamap::inline v0 {
 
 // One completed descriptor. How many frames ended with it: 0 or 1.
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-std::size_t RxRing<F, M, P, A>::Consume(SinkType& sink) {
+[[gnu::always_inline]] inline std::size_t RxRing<F, M, P, X>::Consume(
+    SinkType& sink) {
   const Result<Completion> snapshot = queue_.Snapshot();
+  queue_.Prefetch();
   if constexpr (Queue::kScatters) {
     if (snapshot.ok() && (!snapshot->last || assembly_.active())) {
       return ConsumePart(*snapshot, sink);
@@ -43,32 +45,52 @@ std::size_t RxRing<F, M, P, A>::Consume(SinkType& sink) {
   return 1;
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-void RxRing<F, M, P, A>::ConsumeWhole(const Result<Completion>& snapshot,
-                                      SinkType& sink) {
+[[gnu::always_inline]] inline void RxRing<F, M, P, X>::ConsumeWhole(
+    const Result<Completion>& snapshot, SinkType& sink) {
   ++statistics_.rx_completions;
   const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
   const std::uint32_t room = queue_.room();
   const std::uint32_t offset = queue_.data_offset();
-  const RxPopped popped = queue_.Pop(length < room ? length : room);
-  const bool intact =
-      snapshot.ok() && popped.synced.ok() && popped.unmapped.ok();
-  if (intact && length != 0) {
-    Deliver({popped.buffer.data + offset, length, snapshot->raw_status,
-             popped.buffer},
-            sink);
-    return;
+  RxArmed* armed = queue_.Pop();
+  if (length != 0) [[likely]] {
+    const RxTaken taken =
+        refill_.Take(armed, offset, length < room ? length : room,
+                     RxExtent::kWhole, statistics_);
+    if (taken.data != nullptr) [[likely]] {
+      Deliver(taken, length, snapshot->raw_status, sink);
+      return;
+    }
+    armed = nullptr;
   }
   // A length of 0 is a drop that JudgeFrame has counted under its reason.
-  if (!snapshot.ok() || length != 0) ++statistics_.rx_mapper_dropped;
+  DropWhole(snapshot.ok() && length == 0, armed);
+}
+
+// A frame in one descriptor is lost: judged bad, or the mapper failed. `armed`
+// is null where the policy has dealt with it.
+template <class F, Mapper M, BufferPool P, class X>
+void RxRing<F, M, P, X>::DropWhole(bool judged, RxArmed* armed) {
+  if (!judged) ++statistics_.rx_mapper_dropped;
   ++statistics_.rx_dropped;
-  PutBack(popped.buffer, popped.unmapped);
+  if (armed != nullptr) refill_.Drop(armed, statistics_);
 }
 
 // Bytes to deliver; 0 when the frame is to be dropped (and why is counted).
-template <class F, Mapper M, BufferPool P, template <class> class A>
-std::uint32_t RxRing<F, M, P, A>::JudgeFrame(const Completion& completion) {
+template <class F, Mapper M, BufferPool P, class X>
+[[gnu::always_inline]] inline std::uint32_t RxRing<F, M, P, X>::JudgeFrame(
+    const Completion& completion) {
+  const std::uint32_t length = completion.length;
+  if (completion.good && length != 0 && length <= queue_.room() &&
+      length <= options_.max_frame) [[likely]] {
+    return length;
+  }
+  return JudgeOddFrame(completion);
+}
+
+template <class F, Mapper M, BufferPool P, class X>
+std::uint32_t RxRing<F, M, P, X>::JudgeOddFrame(const Completion& completion) {
   if (!completion.good) {
     ++statistics_.rx_errors;
     return 0;
@@ -88,9 +110,9 @@ std::uint32_t RxRing<F, M, P, A>::JudgeFrame(const Completion& completion) {
   return verdict.length;
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-std::size_t RxRing<F, M, P, A>::ConsumePart(const Completion& completion,
+std::size_t RxRing<F, M, P, X>::ConsumePart(const Completion& completion,
                                             SinkType& sink) {
   assembly_.Begin();
   const LengthPolicy policy = options_.length_policy;
@@ -103,8 +125,7 @@ std::size_t RxRing<F, M, P, A>::ConsumePart(const Completion& completion,
     if (!verdict.deliver) DropParts(RxDrop::kLength);
   }
   const std::uint32_t length = verdict.length;
-  const RxPopped popped = queue_.Pop(length < room ? length : room);
-  if (!popped.synced.ok() || !popped.unmapped.ok()) DropParts(RxDrop::kMapper);
+  RxArmed* const armed = queue_.Pop();
   const bool trusted = verdict.violation && policy == LengthPolicy::kTrust;
   const std::uint64_t total = assembly_.length() + length;
   const bool too_long = !trusted && total > options_.max_frame;
@@ -112,9 +133,16 @@ std::size_t RxRing<F, M, P, A>::ConsumePart(const Completion& completion,
     DropParts(RxDrop::kOverLength);
   }
   if (length == 0 || assembly_.drop() != RxDrop::kNone) {
-    PutBack(popped.buffer, popped.unmapped);
+    refill_.Drop(armed, statistics_);
   } else {
-    assembly_.Add({popped.buffer.data + offset, length, popped.buffer});
+    const RxTaken taken =
+        refill_.Take(armed, offset, length < room ? length : room,
+                     RxExtent::kPart, statistics_);
+    if (taken.data == nullptr) {
+      DropParts(RxDrop::kMapper);
+    } else {
+      assembly_.Add({taken.data, length, taken.buffer});
+    }
   }
   if (!completion.last) {
     ++statistics_.rx_fragments;
@@ -125,9 +153,9 @@ std::size_t RxRing<F, M, P, A>::ConsumePart(const Completion& completion,
 }
 
 // Judges a frame whose last part is in.
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-void RxRing<F, M, P, A>::EndFrame(const Completion& completion,
+void RxRing<F, M, P, X>::EndFrame(const Completion& completion,
                                   SinkType& sink) {
   ++statistics_.rx_completions;
   RxStatistics& s = statistics_;
@@ -161,13 +189,13 @@ void RxRing<F, M, P, A>::EndFrame(const Completion& completion,
 }
 
 // REQUIRES: at least one part.
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-void RxRing<F, M, P, A>::DeliverParts(std::uint32_t raw_status,
+void RxRing<F, M, P, X>::DeliverParts(std::uint32_t raw_status,
                                       SinkType& sink) {
   const auto parts = assembly_.parts();
   if (parts.size() == 1) {
-    Deliver({parts[0].data, parts[0].length, raw_status, parts[0].buffer},
+    Deliver({parts[0].data, parts[0].buffer}, parts[0].length, raw_status,
             sink);
     return;
   }
@@ -181,28 +209,21 @@ void RxRing<F, M, P, A>::DeliverParts(std::uint32_t raw_status,
 }
 
 // Puts the buffers of the frame in the making back.
-template <class F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::DropParts(RxDrop reason) {
-  assembly_.Drop(reason,
-                 [this](const Buffer& buffer) { PutBack(buffer, Ok()); });
+template <class F, Mapper M, BufferPool P, class X>
+void RxRing<F, M, P, X>::DropParts(RxDrop reason) {
+  assembly_.Drop(reason, [this](const Buffer& buffer) { GiveBack(buffer); });
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-void RxRing<F, M, P, A>::Deliver(const RxFrame& frame, SinkType& sink) {
+[[gnu::always_inline]] inline void RxRing<F, M, P, X>::Deliver(
+    const RxTaken& taken, std::uint32_t length, std::uint32_t raw_status,
+    SinkType& sink) {
   ++statistics_.rx_packets;
-  statistics_.rx_bytes += frame.length;
-  if (sink.Deliver(frame) == BufferFate::kReturn) PutBack(frame.buffer, Ok());
-}
-
-// A buffer whose unmap failed stays out of the pool: the device may reach it.
-template <class F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::PutBack(const Buffer& buffer, Result<void> unmapped) {
-  if (!unmapped.ok()) {
-    ++statistics_.rx_quarantined;
-    return;
-  }
-  if (!pool_->Put(buffer).ok()) ++statistics_.rx_put_failed;
+  statistics_.rx_bytes += length;
+  const BufferFate fate =
+      sink.Deliver({taken.data, length, raw_status, taken.buffer});
+  if (fate == BufferFate::kReturn) refill_.TakeBack(taken, statistics_);
 }
 
 }  // namespace dmamap::inline v0

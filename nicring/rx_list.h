@@ -40,10 +40,12 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "dma/address.h"
 #include "dma/assert.h"
 #include "dma/barrier.h"
+#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -63,9 +65,8 @@ class RxList {
   // What the ring asks (nicring/rx_queue.h).
   static constexpr bool kStops = true;
   static constexpr bool kScatters = false;
-  using Found = RxFound;
-  using Pushed = RxPushed;
-  using Popped = RxPopped;
+  static constexpr Direction kDirection = Direction::kBidirectional;
+  static constexpr std::uint32_t kHeaderBytes = Format::kHeaderBytes;
 
   // The two rules of a restart, for a pass that ended with `look`. Tests break
   // each by a list of their own, and find the frames that are lost then.
@@ -114,14 +115,18 @@ class RxList {
     return published_ == 0 ? 0 : Narrow(stop() - head_);
   }
   // Where a receiver is to start. REQUIRES: !empty().
-  Iova head_iova() const { return At(head_).mapping.iova; }
+  Iova head_iova() const { return At(head_).armed->iova(); }
 
-  // Writes a blank descriptor into `buffer` and maps it behind the tail. The
-  // device learns of it by Publish. kLimit when full; kInvalidArgument for a
-  // buffer that is too small or misaligned; kOutOfRange when a link cannot
-  // express its I/O address; the mapper's errors. The buffer is unused then,
-  // and unmapped unless `unmapped` says otherwise.
-  Pushed Push(const Buffer& buffer);  // this and Publish: rx_list_publish.h
+  std::uint32_t buffer_bytes() const {
+    return Format::kHeaderBytes + options_.room;
+  }
+  // Writes a blank descriptor. kShutDown, kInvalidArgument for a buffer that is
+  // too small or misaligned. This, Push and Publish: rx_list_publish.h
+  Result<void> Prepare(const Buffer& buffer) const;
+
+  // Puts a prepared buffer behind the tail; the device learns of it by Publish.
+  // kOutOfRange when a link cannot express its I/O address. REQUIRES: !full().
+  Result<void> Push(RxArmed* armed);
 
   // Links what was pushed, and moves the stop. With fewer than kMinEntries in
   // all it does nothing and returns kNoSpace. On a mapper's error the device
@@ -129,25 +134,45 @@ class RxList {
   Result<void> Publish();
 
   // Looks at the head, and past it if it is a suspect.
-  Found Look();
+  RxFound Look() {
+    if (open() == 0) return {RxLook::kAtStop, 0};
+    const Result<bool> complete = IsComplete(head_);
+    if (!complete.ok()) return {RxLook::kFailed, 0};
+    if (*complete) return {RxLook::kComplete, 0};
+    if (Suspect(head_)) return LookPast();
+    // A head that is no suspect and not complete: the device has not passed
+    // it. Every former stop behind it is open by now and will not be skipped.
+    safe_ = stop();
+    return {RxLook::kNothing, 0};
+  }
 
   // Loads what the device wrote about the head. REQUIRES: Look said kComplete
   // with nothing skipped.
   Result<Completion> Snapshot();
 
-  // Takes the head out of the list, makes `length` data bytes (at most the
-  // room) visible to the CPU, and unmaps the buffer. REQUIRES: !empty().
-  Popped Pop(std::uint32_t length);
+  // Takes the head out of the list. REQUIRES: !empty().
+  RxArmed* Pop() {
+    DMAMAP_ASSERT(!empty());
+    Entry& entry = At(head_);
+    ++head_;
+    return std::exchange(entry, Entry{}).armed;
+  }
+
+  // The headers of the next ones, and the frame behind the head's.
+  void Prefetch() const {
+    const RxArmed* const second = At(head_ + 2).armed;
+    if (second != nullptr) __builtin_prefetch(second->buffer.data);
+  }
 
   // After a restart at the head nothing ahead of the device was skipped: saves
   // looks, no more.
   void ForgetSuspects() { safe_ = stop(); }
 
-  // Unmaps everything and hands each to give_back(const Popped&). The list is
+  // Pops everything and hands each to give_back(RxArmed*). The list is
   // empty then and can be built anew. REQUIRES: the device is stopped.
   template <class GiveBack>
   void Clear(GiveBack&& give_back) {
-    while (!empty()) give_back(Pop(0));
+    while (!empty()) give_back(Pop());
     head_ = tail_ = published_ = target_ = safe_ = 0;
   }
 
@@ -162,8 +187,7 @@ class RxList {
   using Status = typename Format::Status;
 
   struct Entry {
-    Buffer buffer;
-    Mapping mapping;
+    RxArmed* armed = nullptr;
     Status status{};        // the snapshot, once `complete`
     bool complete = false;  // the device was seen to be done
     bool was_stop = false;  // the device may have met it half open
@@ -178,13 +202,21 @@ class RxList {
   bool Suspect(Position p) const { return At(p).was_stop && p >= safe_; }
 
   Result<void> SyncToDevice(const Entry& entry, Field field) {
-    return mapper_->SyncForDevice(entry.mapping, field.offset, field.size);
+    if constexpr (kSyncsNothing<MapperType>) return Ok();
+    return mapper_->SyncForDevice(
+        entry.armed->mapping, entry.armed->offset + field.offset, field.size);
+  }
+  Result<void> SyncToCpu(const Entry& entry, Field field) {
+    if constexpr (kSyncsNothing<MapperType>) return Ok();
+    return mapper_->SyncForCpu(entry.armed->mapping,
+                               entry.armed->offset + field.offset, field.size);
   }
   Result<void> RunStep(ListStep step);
   Result<void> Link();
   Result<void> SetEnd(Position p, ListEnd end);
   Result<void> SetSize(Position p, std::uint32_t size);
   Result<bool> IsComplete(Position p);
+  [[gnu::noinline]] RxFound LookPast();
 
   std::unique_ptr<Entry[]> entries_;
   MapperType* mapper_ = nullptr;
@@ -204,31 +236,27 @@ struct RxQueueOf<Format, MapperType> {
 
 // Loads the status until it says complete, and never after that.
 template <ListFormat Format, Mapper MapperType>
-Result<bool> RxList<Format, MapperType>::IsComplete(Position p) {
+[[gnu::always_inline]] inline Result<bool>
+RxList<Format, MapperType>::IsComplete(Position p) {
   Entry& entry = At(p);
   if (entry.complete) return true;
-  const Result<void> synced = mapper_->SyncForCpu(
-      entry.mapping, Format::kStatus.offset, Format::kStatus.size);
+  const Result<void> synced = SyncToCpu(entry, Format::kStatus);
   if (!synced.ok()) return synced.error();
-  entry.status = Format::LoadStatus(entry.buffer.data);
+  entry.status = Format::LoadStatus(entry.armed->buffer.data);
   entry.complete = Format::IsComplete(entry.status);
   return entry.complete;
 }
 
+// REQUIRES: the head is a suspect, and was not complete.
 template <ListFormat Format, Mapper MapperType>
-typename RxList<Format, MapperType>::Found RxList<Format, MapperType>::Look() {
-  if (open() == 0) return {RxLook::kAtStop, 0};
+RxFound RxList<Format, MapperType>::LookPast() {
   // First the nearest complete entry; between it and head only suspects.
-  Position done = head_;
+  Position done = head_ + 1;
   for (; done < stop(); ++done) {
     const Result<bool> complete = IsComplete(done);
     if (!complete.ok()) return {RxLook::kFailed, 0};
     if (*complete) break;
-    if (Suspect(done)) continue;
-    // A head that is no suspect and not complete: the device has not passed
-    // it. Every former stop behind it is open by now and will not be skipped.
-    if (done == head_) safe_ = stop();
-    return {RxLook::kNothing, 0};
+    if (!Suspect(done)) return {RxLook::kNothing, 0};
   }
   if (done == stop()) return {RxLook::kNothing, 0};
   DmaReadBarrier();  // the second looks are younger than the first
@@ -245,27 +273,9 @@ template <ListFormat Format, Mapper MapperType>
 Result<Completion> RxList<Format, MapperType>::Snapshot() {
   const Entry& entry = At(head_);
   DmaReadBarrier();  // the count is younger than the status
-  const Result<void> synced = mapper_->SyncForCpu(
-      entry.mapping, Format::kCount.offset, Format::kCount.size);
+  const Result<void> synced = SyncToCpu(entry, Format::kCount);
   if (!synced.ok()) return synced.error();
-  return Format::Snapshot(entry.buffer.data, entry.status);
-}
-
-template <ListFormat Format, Mapper MapperType>
-typename RxList<Format, MapperType>::Popped RxList<Format, MapperType>::Pop(
-    std::uint32_t length) {
-  DMAMAP_ASSERT(!empty() && length <= options_.room);
-  Entry& entry = At(head_);
-  Popped popped{entry.buffer, Ok(), Ok()};
-  if (length != 0) {
-    popped.synced =
-        mapper_->SyncForCpu(entry.mapping, Format::kHeaderBytes, length);
-  }
-  // The bytes that count are here already.
-  popped.unmapped = mapper_->Unmap(entry.mapping, MapAttributes::kSkipSync);
-  entry = Entry{};
-  ++head_;
-  return popped;
+  return Format::Snapshot(entry.armed->buffer.data, entry.status);
 }
 
 template <ListFormat Format, Mapper MapperType>
@@ -280,8 +290,8 @@ bool RxList<Format, MapperType>::CheckInvariants() const {
   for (Position p = head_; p <= head_ + mask_; ++p) {
     const Entry& entry = At(p);
     const bool armed_here = p < tail_;
-    if (armed_here != (entry.buffer.data != nullptr)) return false;
-    if (armed_here != (entry.mapping.size != 0)) return false;
+    if (armed_here != (entry.armed != nullptr)) return false;
+    if (armed_here && entry.armed->mapping.size == 0) return false;
     if (entry.complete && p >= stop()) return false;
   }
   return true;

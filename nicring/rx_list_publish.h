@@ -11,8 +11,8 @@
 #include <cstdint>
 
 #include "dma/address.h"
+#include "dma/assert.h"
 #include "dma/barrier.h"
-#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -23,30 +23,28 @@
 namespace dmamap::inline v0 {
 
 template <ListFormat Format, Mapper MapperType>
-typename RxList<Format, MapperType>::Pushed RxList<Format, MapperType>::Push(
-    const Buffer& buffer) {
-  if (!entries_) return {Error::kShutDown, Ok()};
-  if (full()) return {Error::kLimit, Ok()};
-  const std::uint64_t needed =
-      std::uint64_t{Format::kHeaderBytes} + options_.room;
-  if (buffer.data == nullptr || buffer.size < needed ||
+Result<void> RxList<Format, MapperType>::Prepare(const Buffer& buffer) const {
+  if (!entries_) return Error::kShutDown;
+  if (buffer.data == nullptr || buffer.size < buffer_bytes() ||
       buffer.address.value() % Format::kAlignment != 0 ||
       PhysAddrOf(buffer.data).value() % Format::kAlignment != 0) {
-    return {Error::kInvalidArgument, Ok()};
+    return Error::kInvalidArgument;
   }
   Format::WriteBlank(buffer.data, options_.room);
-  const Result<Mapping> mapping = mapper_->Map(
-      buffer.address, needed, Direction::kBidirectional, MapAttributes::kNone);
-  if (!mapping.ok()) return {mapping.error(), Ok()};
-  const std::uint64_t offset = mapping->iova - options_.base;
-  if (mapping->iova < options_.base || offset > UINT32_MAX - needed ||
+  return Ok();
+}
+
+template <ListFormat Format, Mapper MapperType>
+Result<void> RxList<Format, MapperType>::Push(RxArmed* armed) {
+  DMAMAP_ASSERT(!full());
+  const Iova iova = armed->iova();
+  const std::uint64_t offset = iova - options_.base;
+  if (iova < options_.base || offset > UINT32_MAX - buffer_bytes() ||
       offset % Format::kAlignment != 0) {
-    const Result<void> undone =
-        mapper_->Unmap(*mapping, MapAttributes::kSkipSync);
-    return {Error::kOutOfRange, undone};
+    return Error::kOutOfRange;
   }
-  At(tail_++) = Entry{buffer, *mapping, Status{}, false, false};
-  return {Ok(), Ok()};
+  At(tail_++).armed = armed;
+  return Ok();
 }
 
 template <ListFormat Format, Mapper MapperType>
@@ -96,8 +94,9 @@ template <ListFormat Format, Mapper MapperType>
 Result<void> RxList<Format, MapperType>::Link() {
   for (Position p = published_ == 0 ? 1 : published_; p < target_; ++p) {
     Entry& before = At(p - 1);
-    const std::uint64_t offset = At(p).mapping.iova - options_.base;
-    Format::WriteLink(before.buffer.data, static_cast<std::uint32_t>(offset));
+    const std::uint64_t offset = At(p).armed->iova() - options_.base;
+    Format::WriteLink(before.armed->buffer.data,
+                      static_cast<std::uint32_t>(offset));
     const Result<void> synced = SyncToDevice(before, Format::kLink);
     if (!synced.ok()) return synced;
   }
@@ -106,14 +105,14 @@ Result<void> RxList<Format, MapperType>::Link() {
 
 template <ListFormat Format, Mapper MapperType>
 Result<void> RxList<Format, MapperType>::SetEnd(Position p, ListEnd end) {
-  Format::WriteEnd(At(p).buffer.data, end);
+  Format::WriteEnd(At(p).armed->buffer.data, end);
   return SyncToDevice(At(p), Format::kCommand);
 }
 
 template <ListFormat Format, Mapper MapperType>
 Result<void> RxList<Format, MapperType>::SetSize(Position p,
                                                  std::uint32_t size) {
-  Format::WriteSize(At(p).buffer.data, size);
+  Format::WriteSize(At(p).armed->buffer.data, size);
   return SyncToDevice(At(p), Format::kSize);
 }
 

@@ -30,7 +30,9 @@
 #include <type_traits>
 
 #include "dma/address.h"
+#include "dma/assert.h"
 #include "dma/barrier.h"
+#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -50,6 +52,8 @@ class RxPackedQueue {
  public:
   static constexpr bool kStops = false;
   static constexpr bool kScatters = true;
+  static constexpr Direction kDirection = Direction::kFromDevice;
+  static constexpr std::uint32_t kHeaderBytes = 0;
   using Access = typename Format::Access;
 
   // kBusy the second time; kInvalidArgument, kLimit for more than 32768
@@ -83,12 +87,18 @@ class RxPackedQueue {
   // Next place and wrap counter: what VIRTIO_F_NOTIFICATION_DATA sends along.
   std::uint32_t doorbell() const { return virtio::OffWrap(published_, size_); }
 
-  RxPushed Push(const Buffer& buffer);
+  std::uint32_t buffer_bytes() const { return chains_.buffer_bytes(); }
+  Result<void> Prepare(const Buffer& buffer) const {
+    return chains_.Check(buffer);
+  }
+  // The mapper's errors for the ring's memory. REQUIRES: !full().
+  Result<void> Push(RxArmed* armed);
   Result<void> Publish();
   bool TakeDoorbell();
   RxFound Look();
   Result<Completion> Snapshot() { return chains_.Snapshot(); }
-  RxPopped Pop(std::uint32_t length) { return chains_.Pop(length); }
+  void Prefetch() const { chains_.Prefetch(); }
+  RxArmed* Pop() { return chains_.Pop(); }
 
   // Hints. False when the device could not be shown it.
   bool Mask() { return Show(driver_at_ + 2, virtio::kEventDisable); }
@@ -158,17 +168,16 @@ struct RxQueueOf<Format, MapperType> {
 
 // Everything but the flags that make the chain available.
 template <VirtqueueFormat Format, Mapper MapperType>
-inline RxPushed RxPackedQueue<Format, MapperType>::Push(const Buffer& buffer) {
-  if (memory_.cpu() == nullptr) return {Error::kShutDown, Ok()};
-  const auto place = chains_.Begin(buffer);
-  if (!place.ok()) return {place.error(), Ok()};
+inline Result<void> RxPackedQueue<Format, MapperType>::Push(RxArmed* armed) {
+  DMAMAP_ASSERT(!full());
+  const auto place = chains_.Next();
   const std::uint32_t at = At(filled_);
   std::byte* descriptor = memory_.cpu() + at;
-  virtio::WritePackedDescriptor(descriptor, place->iova, place->bytes,
-                                static_cast<std::uint16_t>(place->chain));
+  virtio::WritePackedDescriptor(descriptor, armed->iova(), buffer_bytes(),
+                                static_cast<std::uint16_t>(place.chain));
   std::uint32_t size = 14;
-  if (place->part != 0) {
-    const std::uint32_t more = place->ends ? 0u : virtio::kNext;
+  if (place.part != 0) {
+    const std::uint32_t more = place.ends ? 0u : virtio::kNext;
     StoreLe16(descriptor + 14,
               static_cast<std::uint16_t>(
                   virtio::kWrite | more |
@@ -176,10 +185,10 @@ inline RxPushed RxPackedQueue<Format, MapperType>::Push(const Buffer& buffer) {
     size = 16;
   }
   const Result<void> synced = memory_.SyncForDevice(at, size);
-  if (!synced.ok()) return {synced, chains_.Undo(*place)};
-  chains_.Commit(*place, buffer);
+  if (!synced.ok()) return synced;
+  chains_.Commit(place, armed);
   filled_ = virtio::Advance(filled_, 1, size_);
-  return {Ok(), Ok()};
+  return Ok();
 }
 
 // One flags word for each chain, in order. What was shown stays so after a

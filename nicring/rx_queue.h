@@ -13,14 +13,18 @@
 // how it is told of new ones. It judges nothing but what would make it use an
 // impossible index. It never takes more than one entry for one completion, and
 // forgets an entry only when it hands the buffer back: what was pushed is
-// popped or cleared, once.
+// popped or cleared, once. It maps nothing, and syncs nothing of a buffer but
+// what it decides by: headers.
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 
 #include "dma/address.h"
+#include "dma/direction.h"
+#include "dma/mapper.h"
 #include "dma/result.h"
+#include "dma/sync.h"
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
 #include "nicring/format.h"
@@ -52,21 +56,20 @@ struct RxFound {
   std::uint32_t skipped = 0;  // entries from head on that got no frame
 };
 
-struct RxPushed {
-  Result<void> result;
-  Result<void> unmapped;  // error: the device may reach the buffer
-};
-
-// A buffer that has left the queue.
-struct RxPopped {
+// A buffer that the device can reach: its first byte is byte `offset` of the
+// mapping. Entries name these; the ring's refill policy (refill.h) owns them,
+// maps and unmaps. One cache line each.
+struct alignas(kCacheLine) RxArmed {
   Buffer buffer;
-  Result<void> synced;    // error: the data bytes are not the device's
-  Result<void> unmapped;  // error: the device may still reach the buffer
+  Mapping mapping;
+  std::uint32_t offset = 0;  // bytes
+
+  Iova iova() const { return mapping.iova + offset; }
 };
 
 template <class Q>
 concept RxQueue = requires(Q& q, const Q& c, const Buffer& buffer,
-                           std::uint32_t n, void (*give_back)(RxPopped)) {
+                           RxArmed* armed, void (*give_back)(RxArmed*)) {
   // True when the device stops at the end of the queue and is started again
   // (ReceiverPort); else it goes on by itself once the doorbell is rung.
   { Q::kStops } -> std::convertible_to<bool>;
@@ -77,20 +80,33 @@ concept RxQueue = requires(Q& q, const Q& c, const Buffer& buffer,
   { c.open() } -> std::same_as<std::uint32_t>;
   { c.full() } -> std::same_as<bool>;
   { c.empty() } -> std::same_as<bool>;
-  // Arms an entry behind the others; the buffer is unused after an error.
-  { q.Push(buffer) } -> std::same_as<RxPushed>;
+  // How a buffer is to be mapped: direction, and bytes from its first on. The
+  // driver writes the first kHeaderBytes of these before it arms an entry.
+  { Q::kDirection } -> std::convertible_to<Direction>;
+  { Q::kHeaderBytes } -> std::convertible_to<std::uint32_t>;
+  { c.buffer_bytes() } -> std::same_as<std::uint32_t>;
+  // Checks the buffer, and writes its header. Before the device can reach it.
+  // kShutDown, kInvalidArgument for one that is too small or misaligned.
+  { q.Prepare(buffer) } -> std::same_as<Result<void>>;
+  // Arms an entry behind the others with a prepared and mapped buffer, which
+  // stays where it is until it is popped; unused after an error. REQUIRES:
+  // !full().
+  { q.Push(armed) } -> std::same_as<Result<void>>;
   // Lets the device see what was pushed; kNoSpace while that is too little.
   { q.Publish() } -> std::same_as<Result<void>>;
   // Looks at the next completion; a second look loads nothing again.
   { q.Look() } -> std::same_as<RxFound>;
+  // Has the CPU fetch what the next completions are read from. A hint.
+  q.Prefetch();
   // What the device says about it. REQUIRES: Look said kComplete, and what it
   // skipped was popped. Once for each completion.
   { q.Snapshot() } -> std::same_as<Result<Completion>>;
   // Where the data lie in the head's buffer, and the bytes offered there.
   { c.data_offset() } -> std::same_as<std::uint32_t>;
   { c.room() } -> std::same_as<std::uint32_t>;
-  // Takes the head out, `n` data bytes of it synced. REQUIRES: !empty().
-  { q.Pop(n) } -> std::same_as<RxPopped>;
+  // Takes the head out, mapped as it is. REQUIRES: Look said kComplete, or
+  // kSkipped and this is one of them.
+  { q.Pop() } -> std::same_as<RxArmed*>;
   // Pops everything. REQUIRES: the device is stopped.
   q.Clear(give_back);
   { c.CheckInvariants() } -> std::same_as<bool>;

@@ -14,6 +14,7 @@
 #include "dma/result.h"
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
+#include "nicring/refill.h"
 #include "nicring/rx_assembly.h"
 #include "nicring/rx_queue.h"
 #include "nicring/rx_ring.h"
@@ -21,9 +22,9 @@
 namespace dmamap::inline v0 {
 
 // An announced RNR may be an old one: what counts is that it is stopped now.
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <class Port>
-void RxRing<F, M, P, A>::AskReceiver(Port& port) {
+void RxRing<F, M, P, X>::AskReceiver(Port& port) {
   if constexpr (Queue::kStops) {
     if (state_ != ReceiverState::kRunning || !port.Stopped()) return;
     state_ = ReceiverState::kStopped;
@@ -35,9 +36,9 @@ void RxRing<F, M, P, A>::AskReceiver(Port& port) {
 
 // Restarts a receiver that stopped, or tells one that does not of new entries.
 // True when it was restarted.
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <class Port>
-bool RxRing<F, M, P, A>::KeepGoing(Port& port) {
+bool RxRing<F, M, P, X>::KeepGoing(Port& port) {
   if constexpr (Queue::kStops) {
     return Restart(port);
   } else {
@@ -48,9 +49,9 @@ bool RxRing<F, M, P, A>::KeepGoing(Port& port) {
   }
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <class Port>
-bool RxRing<F, M, P, A>::Restart(Port& port) {
+bool RxRing<F, M, P, X>::Restart(Port& port) {
   if (state_ != ReceiverState::kDrained || queue_.open() == 0) return false;
   // While it is stopped no new RNR can come: this one is taken care of.
   port.AcknowledgeRnr();
@@ -65,31 +66,32 @@ bool RxRing<F, M, P, A>::Restart(Port& port) {
 }
 
 // The device passed over these; their buffers are as good as new.
-template <class F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::Skip(std::uint32_t entries) {
+template <class F, Mapper M, BufferPool P, class X>
+void RxRing<F, M, P, X>::Skip(std::uint32_t entries) {
   for (; entries != 0; --entries) {
-    const RxPopped popped = queue_.Pop(0);
     ++statistics_.rx_skipped;
-    PutBack(popped.buffer, popped.unmapped);
+    refill_.Drop(queue_.Pop(), statistics_);
   }
 }
 
 // Arms as many entries as it can. The error, if any, says why not all of them.
-template <class F, Mapper M, BufferPool P, template <class> class A>
-Result<void> RxRing<F, M, P, A>::Fill() {
+template <class F, Mapper M, BufferPool P, class X>
+Result<void> RxRing<F, M, P, X>::Fill() {
   Result<void> filled;
-  while (filled.ok() && !queue_.full()) {
-    const Result<Buffer> buffer = pool_->Get();
-    if (!buffer.ok()) {
-      ++statistics_.rx_alloc_failed;
-      filled = buffer.error();
+  const auto prepare = [this](const Buffer& buffer) {
+    return queue_.Prepare(buffer);
+  };
+  while (!queue_.full()) {
+    const Result<RxArmed*> armed = refill_.Next(prepare, statistics_);
+    if (!armed.ok()) {
+      filled = armed.error();
       break;
     }
-    const RxPushed pushed = queue_.Push(*buffer);
-    filled = pushed.result;
+    filled = queue_.Push(*armed);
     if (filled.ok()) continue;
     ++statistics_.rx_map_failed;
-    PutBack(*buffer, pushed.unmapped);
+    refill_.Drop(*armed, statistics_);
+    break;
   }
   const Result<void> published = queue_.Publish();
   if (published.ok()) return filled;
@@ -99,12 +101,12 @@ Result<void> RxRing<F, M, P, A>::Fill() {
   return published;
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
-void RxRing<F, M, P, A>::Release() {
+template <class F, Mapper M, BufferPool P, class X>
+void RxRing<F, M, P, X>::Release() {
   DropParts(RxDrop::kNone);
   assembly_.End();  // neither delivered nor dropped: it had no end
-  queue_.Clear(
-      [this](const auto& popped) { PutBack(popped.buffer, popped.unmapped); });
+  queue_.Clear([this](RxArmed* armed) { refill_.Drop(armed, statistics_); });
+  refill_.Release(statistics_);
   masked_ = false;
   state_ = ReceiverState::kIdle;
   // An RNR that is still announced does no harm: the receiver is asked.

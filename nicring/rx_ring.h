@@ -48,6 +48,7 @@
 #include "nicring/format.h"
 #include "nicring/length_policy.h"
 #include "nicring/receiver.h"
+#include "nicring/refill.h"
 #include "nicring/rnr_flag.h"
 #include "nicring/rx_array.h"
 #include "nicring/rx_assembly.h"
@@ -69,8 +70,11 @@ struct RxRingOptions {
   std::uint32_t doorbell_batch = 16;
   // Buffers that a frame may lie in; 0: as many as max_frame needs.
   std::uint32_t max_parts = 0;
-  std::uint64_t features = 0;  // virtio: the feature bits negotiated
-  std::uint32_t chain = 1;     // virtio: buffers in each chain offered
+  std::uint64_t features = 0;     // virtio: the feature bits negotiated
+  std::uint32_t chain = 1;        // virtio: buffers in each chain offered
+  std::uint32_t copybreak = 256;  // these three: RxRefillOptions (refill.h)
+  std::uint32_t copies = 0;
+  std::uint32_t pages = 0;
 };
 
 enum class ReceiverState : std::uint8_t {
@@ -93,12 +97,22 @@ template <class P, class Queue>
 concept RxPortFor = (Queue::kStops && ReceiverPort<P>) ||
                     (!Queue::kStops && DoorbellPort<P>);
 
+// What a ring is composed of; derive and replace a member. Refill: refill.h.
+struct RxPolicies {
+  template <class T>
+  using Atom = std::atomic<T>;
+  template <Mapper MapperType, BufferPool Pool>
+  using Refill = MapEach<MapperType, Pool>;
+};
+
 template <class Format, Mapper MapperType, BufferPool Pool,
-          template <class> class Atom = std::atomic>
+          class Policies = RxPolicies>
 class RxRing {
  public:
   using Queue = typename RxQueueOf<Format, MapperType>::Type;
   static_assert(RxQueue<Queue> && (Queue::kStops || DoorbellQueue<Queue>));
+  using Refiller = typename Policies::template Refill<MapperType, Pool>;
+  static_assert(RxRefill<Refiller>);
 
   RxRing() = default;
   RxRing(const RxRing&) = delete;
@@ -132,8 +146,7 @@ class RxRing {
   }
 
   // The interrupt handler saw "receiver not ready". Call it before the poll
-  // that it schedules. Thread-safe, wait-free; only destruction must be ordered
-  // with it.
+  // that it schedules. Thread-safe, wait-free; but for destruction.
   void OnRnr() { rnr_.Announce(); }
 
   // True when a poll would find something. Does not count as one.
@@ -161,7 +174,18 @@ class RxRing {
     Release();
   }
 
+  // Gives back a buffer that the sink kept; after Shutdown too. kForeign,
+  // kDoubleFree.
+  Result<void> Return(const Buffer& buffer) { return refill_.Return(buffer); }
+
+  // Adds what the NIC's counters say since the last time.
+  void NoteDeviceLosses(std::uint64_t no_descriptor, std::uint64_t missed) {
+    statistics_.rx_resource_errors += no_descriptor;
+    statistics_.rx_missed_errors += missed;
+  }
+
   ReceiverState state() const { return state_; }
+  const Refiller& refill() const { return refill_; }
   const RxStatistics& statistics() const { return statistics_; }
   std::uint32_t armed() const { return queue_.armed(); }
   std::uint32_t open() const { return queue_.open(); }
@@ -170,7 +194,7 @@ class RxRing {
 
   bool CheckInvariants() const {
     return queue_.CheckInvariants() && assembly_.CheckInvariants() &&
-           statistics_.ConservationHolds() &&
+           refill_.CheckInvariants() && statistics_.ConservationHolds() &&
            (state_ != ReceiverState::kIdle || (queue_.empty() && held() == 0));
   }
 
@@ -185,16 +209,22 @@ class RxRing {
   template <Sink SinkType>
   void ConsumeWhole(const Result<Completion>& snapshot, SinkType& sink);
   template <Sink SinkType>
-  std::size_t ConsumePart(const Completion& completion, SinkType& sink);
+  [[gnu::noinline]] std::size_t ConsumePart(const Completion& completion,
+                                            SinkType& sink);
   template <Sink SinkType>
   void EndFrame(const Completion& completion, SinkType& sink);
   template <Sink SinkType>
   void DeliverParts(std::uint32_t raw_status, SinkType& sink);
   template <Sink SinkType>
-  void Deliver(const RxFrame& frame, SinkType& sink);
+  void Deliver(const RxTaken& taken, std::uint32_t length,
+               std::uint32_t raw_status, SinkType& sink);
   std::uint32_t JudgeFrame(const Completion& completion);
+  [[gnu::noinline]] std::uint32_t JudgeOddFrame(const Completion& completion);
+  [[gnu::noinline]] void DropWhole(bool judged, RxArmed* armed);
   void DropParts(RxDrop reason);
-  void PutBack(const Buffer& buffer, Result<void> unmapped);
+  void GiveBack(const Buffer& buffer) {
+    if (!refill_.Return(buffer).ok()) ++statistics_.rx_put_failed;
+  }
 
   // rx_refill.h
   template <class Port>
@@ -208,22 +238,23 @@ class RxRing {
   void Release();
 
   Queue queue_;
-  Pool* pool_ = nullptr;
+  Refiller refill_;
+  bool made_ = false;
   RxRingOptions options_;
   ReceiverState state_ = ReceiverState::kIdle;
-  RnrFlag<Atom> rnr_;
+  RnrFlag<Policies::template Atom> rnr_;
   bool masked_ = false;  // an unmask did not reach the device
   RxAssembly assembly_;
   RxStatistics statistics_;
 };
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
-Result<void> RxRing<F, M, P, A>::Init(M* mapper, P* pool,
+template <class F, Mapper M, BufferPool P, class X>
+Result<void> RxRing<F, M, P, X>::Init(M* mapper, P* pool,
                                       const RxRingOptions& options) {
   if (pool == nullptr || !IsValid(options.length_policy)) {
     return Error::kInvalidArgument;
   }
-  if (pool_ != nullptr) return Error::kBusy;
+  if (made_) return Error::kBusy;
   options_ = options;
   if (options_.max_frame == 0) options_.max_frame = options_.room;
   const std::uint32_t half = options_.entries / 2;
@@ -241,15 +272,20 @@ Result<void> RxRing<F, M, P, A>::Init(M* mapper, P* pool,
   const Result<void> made = queue_.Init(
       mapper, {options_.entries, options_.room, options_.base,
                options_.doorbell_batch, options_.features, options_.chain});
-  if (made.ok()) pool_ = pool;
-  return made;
+  if (!made.ok()) return made;
+  const Result<void> refilled = refill_.Init(
+      mapper, pool,
+      {options_.entries, queue_.buffer_bytes(), Queue::kHeaderBytes,
+       Queue::kDirection, options_.copybreak, options_.copies, options_.pages});
+  made_ = refilled.ok();
+  return refilled;
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <class Port>
-Result<void> RxRing<F, M, P, A>::Start(Port& port) {
+Result<void> RxRing<F, M, P, X>::Start(Port& port) {
   static_assert(RxPortFor<Port, Queue>);
-  if (pool_ == nullptr) return Error::kShutDown;
+  if (!made_) return Error::kShutDown;
   if (state_ != ReceiverState::kIdle) return Error::kBusy;
   Result<void> started = Fill();
   if constexpr (Queue::kStops) {
@@ -266,9 +302,9 @@ Result<void> RxRing<F, M, P, A>::Start(Port& port) {
   return Ok();
 }
 
-template <class F, Mapper M, BufferPool P, template <class> class A>
+template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType, class Port>
-RxPollResult RxRing<F, M, P, A>::Poll(std::size_t budget, SinkType& sink,
+RxPollResult RxRing<F, M, P, X>::Poll(std::size_t budget, SinkType& sink,
                                       Port& port) {
   static_assert(RxPortFor<Port, Queue>);
   RxPollResult result;

@@ -24,6 +24,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dma/assert.h"
+#include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
@@ -42,6 +44,8 @@ class RxSplitQueue {
  public:
   static constexpr bool kStops = false;
   static constexpr bool kScatters = true;
+  static constexpr Direction kDirection = Direction::kFromDevice;
+  static constexpr std::uint32_t kHeaderBytes = 0;
   using Access = typename Format::Access;
   using Ring = SplitRing<Access, MapperType>;
 
@@ -73,7 +77,12 @@ class RxSplitQueue {
   // The available index: what VIRTIO_F_NOTIFICATION_DATA sends along.
   std::uint32_t doorbell() const { return published_; }
 
-  RxPushed Push(const Buffer& buffer);
+  std::uint32_t buffer_bytes() const { return chains_.buffer_bytes(); }
+  Result<void> Prepare(const Buffer& buffer) const {
+    return chains_.Check(buffer);
+  }
+  // The mapper's errors for the ring's memory. REQUIRES: !full().
+  Result<void> Push(RxArmed* armed);
   Result<void> Publish();
   bool TakeDoorbell() {
     const std::uint32_t owed =
@@ -85,7 +94,8 @@ class RxSplitQueue {
   }
   RxFound Look();
   Result<Completion> Snapshot() { return chains_.Snapshot(); }
-  RxPopped Pop(std::uint32_t length) { return chains_.Pop(length); }
+  void Prefetch() const { chains_.Prefetch(); }
+  RxArmed* Pop() { return chains_.Pop(); }
 
   bool Mask() { return ring_.Mask(used_); }
   bool Unmask() { return ring_.Unmask(used_); }
@@ -121,18 +131,16 @@ class RxSplitQueue {
 };
 
 template <VirtqueueFormat Format, Mapper MapperType>
-inline RxPushed RxSplitQueue<Format, MapperType>::Push(const Buffer& buffer) {
-  if (!ring_.made()) return {Error::kShutDown, Ok()};
-  const auto place = chains_.Begin(buffer);
-  if (!place.ok()) return {place.error(), Ok()};
-  const std::uint32_t index = place->chain * options().chain + place->part;
-  const std::uint32_t more = place->ends ? 0u : virtio::kNext;
+inline Result<void> RxSplitQueue<Format, MapperType>::Push(RxArmed* armed) {
+  DMAMAP_ASSERT(!full());
+  const auto place = chains_.Next();
+  const std::uint32_t index = place.chain * options().chain + place.part;
+  const std::uint32_t more = place.ends ? 0u : virtio::kNext;
   const Result<void> written =
-      ring_.WriteDescriptor(index, place->iova, place->bytes,
-                            virtio::kWrite | more, place->ends ? 0 : index + 1);
-  if (!written.ok()) return {written, chains_.Undo(*place)};
-  chains_.Commit(*place, buffer);
-  return {Ok(), Ok()};
+      ring_.WriteDescriptor(index, armed->iova(), buffer_bytes(),
+                            virtio::kWrite | more, place.ends ? 0 : index + 1);
+  if (written.ok()) chains_.Commit(place, armed);
+  return written;
 }
 
 // A failure leaves the chains ready, and the next call writes them again.

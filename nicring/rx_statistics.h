@@ -37,6 +37,14 @@ struct RxStatistics {
   // Lengths that the device cannot have stored, whatever the policy did.
   std::uint64_t rx_length_violations = 0;
 
+  // What the NIC's own counters say (RxRing::NoteDeviceLosses); no completion.
+  std::uint64_t rx_resource_errors = 0;  // lost: no descriptor was there
+  std::uint64_t rx_missed_errors = 0;    // lost before that, in the device
+
+  // Refill policies.
+  std::uint64_t rx_copied = 0;    // frames that were copied, their buffer kept
+  std::uint64_t rx_recycled = 0;  // buffers armed again without an unmap
+
   // Buffers and the list.
   std::uint64_t rx_skipped = 0;       // descriptors the device passed over
   std::uint64_t rx_alloc_failed = 0;  // refills cut short: pool empty
@@ -54,6 +62,12 @@ struct RxStatistics {
   std::uint64_t doorbells = 0;       // times it was told of new entries
   std::uint64_t rx_broken = 0;       // times it said what cannot be
 
+  // Of the `stored` frames that the device says it has completed, each was
+  // delivered, dropped, or is still in the ring, which has at most `armed`.
+  bool Conserves(std::uint64_t stored, std::uint64_t armed) const {
+    return ConservationHolds() && stored >= rx_completions &&
+           stored - rx_completions <= armed;
+  }
   bool ConservationHolds() const {
     return rx_completions == rx_packets + rx_dropped &&
            rx_dropped == rx_errors + rx_over_length_errors +

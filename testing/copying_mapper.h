@@ -129,7 +129,8 @@ class CopyingMapper {
                           std::uint64_t size) {
     return Sync(mapping, offset, size, Permission::kWrite);
   }
-  // Also kOutOfRange, and kPermission for a mapping the device cannot read.
+  // Also kOutOfRange. Where the device only writes it hands the bytes back, as
+  // in Linux's DMA API, and shows it what the CPU left there.
   Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
                              std::uint64_t size) {
     return Sync(mapping, offset, size, Permission::kRead);
@@ -202,7 +203,7 @@ class CopyingMapper {
       if (offset >= mapping.size || size > mapping.size - offset) {
         return Refuse(Error::kOutOfRange);
       }
-      if (!Allows(PermissionFor(mapping.direction), device)) {
+      if (device == Permission::kWrite && !DeviceWrites(mapping.direction)) {
         return Refuse(Error::kPermission);
       }
       const std::size_t part = options_.descending ? steps - 1 - i : i;
