@@ -118,12 +118,15 @@ class [[nodiscard]] SlotGuard {
 };
 
 // A policy whose Release does nothing may say so with kReleasesNothing and have
-// Current() besides: what Acquire would return, or any number that is not below
-// slots() where Acquire has work to do first. A fast path looks there and
-// leaves the rest to its slow path.
+// Current() besides: what Acquire would return, or kNoSlot - 1 where Acquire
+// has work to do first. A fast path looks there and leaves the rest to its slow
+// path. Slots are below kMostSlots for every object; Current() may return one
+// that is not below this object's slots(), for which Acquire has kNoSlot.
 template <class C>
 concept PeekedCpuLocal = CpuLocal<C> && requires(C& cpu) {
   requires C::kReleasesNothing;
+  requires C::kMostSlots >
+  0;
   { cpu.Current() } -> std::same_as<std::size_t>;
 };
 
@@ -221,6 +224,7 @@ class ThreadSlots {
 
   std::size_t slots() const { return slots_; }
   static constexpr bool kReleasesNothing = true;
+  static constexpr std::size_t kMostSlots = SlotNumbers<>::kCapacity;
   std::size_t Current() { return current_; }
   std::size_t Acquire() {
     std::size_t number = current_;

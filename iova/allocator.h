@@ -71,8 +71,16 @@ class IovaAllocator {
   using Tags = std::conditional_t<Policy::kFreeCheck == FreeCheck::kOff,
                                   NoTags<Policy::template Atom>,
                                   LiveTags<Policy::template Atom>>;
+  // Numbers that the fast path may look up as they come.
+  static constexpr std::size_t kReach = [] {
+    if constexpr (PeekedCpuLocal<Cpu>) {
+      return Cpu::kMostSlots;
+    } else {
+      return std::size_t{0};
+    }
+  }();
   using Cache = CpuCache<Tags, Policy::kClasses, Policy::kMagazineEntries,
-                         Policy::template Atom>;
+                         Policy::template Atom, kReach>;
   using Slot = typename Cache::Slot;
   using Bin = typename Cache::Bin;
   using BinVisit = typename Cache::BinVisit;
@@ -216,7 +224,10 @@ class IovaAllocator {
   // Whether the fast path may look: the caller has a slot, and the size a
   // class.
   bool IsCached(std::size_t slot, std::uint64_t pages) const {
-    return slot < local_slots_ && pages - 1 < kMostCached;
+    // What Current() returned for a caller without a slot, the cache finds
+    // vacant.
+    const bool has_slot = kReach != 0 || slot < local_slots_;
+    return has_slot && pages - 1 < kMostCached;
   }
 
   // The fast paths, in allocator_fast.h.
@@ -277,7 +288,7 @@ class IovaAllocator {
   // Read by every call, written by Init.
   unsigned shift_ = 12;
   bool ready_ = false;
-  std::size_t local_slots_ = 0;  // the last slot of cache_ is the shared one
+  std::size_t local_slots_ = 0;
   PageSize page_;
   Range window_;
   RangeList reserved_;
@@ -288,8 +299,8 @@ class IovaAllocator {
   Cache cache_;
   Tags tags_;
 
-  // Callers without a slot take turns with slot `local_slots_`. Taken before
-  // store_lock_.
+  // Callers without a slot take turns with the cache's shared_slot(). Taken
+  // before store_lock_.
   alignas(kCacheLine) LockType shared_lock_;
   alignas(kCacheLine) mutable LockType store_lock_;
   // Under store_lock_; the last class counts what is too large for a cache.

@@ -75,7 +75,7 @@ bool IovaAllocator<Store, Cpu, Policy>::CheckInvariants() const {
   bool cells = true;
   cache_.ForEachEntry([&](unsigned c, std::uint32_t number,
                           const typename Cache::Entry& entry) {
-    cells = cells && entry.cell == tags_.Find(entry.first >> shift_);
+    cells = cells && entry.cell == tags_.Find(entry.first >> shift_, c);
     if (!entry.cell->Is(Tag::Cached(number))) {
       ++leftovers;
       return;

@@ -8,8 +8,6 @@
 // checked push. What they cannot serve returns false and has changed nothing.
 // Included by iova/allocator.h alone.
 
-#include <bit>
-
 #include "iova/allocator.h"
 
 namespace dmamap::inline v0 {
@@ -69,17 +67,15 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 inline bool IovaAllocator<Store, Cpu, Policy>::PutChecked(Slot& slot,
                                                           Iova first,
                                                           std::uint64_t pages) {
-  Bin& bin = slot.bin[CachedClassOf(pages)];
+  const unsigned size_class = CachedClassOf(pages);
+  Bin& bin = slot.bin[size_class];
   const typename Bin::Fill fill = bin.fill();
   if (!fill.has_room()) [[unlikely]]
     return false;
-  // Bits of an offset in the page end up on top, where no page number of the
-  // window has any: at such an address no range lives.
-  const std::uint64_t page = std::rotr(first.value(), static_cast<int>(shift_));
   if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
     if (!page_.IsAligned(first.value())) return false;
   }
-  Cell* cell = tags_.Find(page, slot.hint);
+  Cell* cell = tags_.Find(first.value(), shift_, size_class, slot.hint);
   if (cell == nullptr) [[unlikely]]
     return false;
   if constexpr (Policy::kFreeCheck == FreeCheck::kExact) {

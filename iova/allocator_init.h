@@ -32,7 +32,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::Init(
   if (made.ok()) {
     made = tags_.Init(static_cast<unsigned>(std::bit_width(last)), kClasses);
   }
-  if (made.ok()) made = cache_.Init(cpu_.slots() + 1, options.depot_limit);
+  if (made.ok()) made = cache_.Init(cpu_.slots(), options.depot_limit);
   if (!made.ok()) return made;
   window_pages_ = store_.free_pages();
   if (window_pages_ == 0) return Error::kInvalidArgument;

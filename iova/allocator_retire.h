@@ -29,8 +29,9 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::Retire(Iova first,
   const Result<void> checked = CheckArguments(first, pages);
   if (!checked.ok()) return checked;
   const std::uint64_t page = page_.Number(first);
-  if (ClassOf(pages) < kClasses) [[likely]] {
-    typename Tags::Cell* cell = tags_.Find(page);
+  const unsigned size_class = ClassOf(pages);
+  if (size_class < kClasses) [[likely]] {
+    typename Tags::Cell* cell = tags_.Find(page, size_class);
     if (cell != nullptr &&
         cell->Exchange(Tag::Live(pages), Tag::Retired(pages))) [[likely]] {
       return Ok();
@@ -70,7 +71,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
   const BinVisit visit(bin);
   if (!MakeRoom(*owned, size_class)) return ReleaseToStore(page, pages);
   const Tag cached = Tag::Cached(bin.loaded->number());
-  typename Tags::Cell* cell = tags_.Find(page);
+  typename Tags::Cell* cell = tags_.Find(page, size_class);
   // One caller releases what was retired once: nobody else changes the tag,
   // but for the frees at the same instant of FreeCheck::kOrdered.
   if (Policy::kFreeCheck == FreeCheck::kOrdered && cell != nullptr &&

@@ -20,7 +20,7 @@ template <class Fn>
 auto IovaAllocator<Store, Cpu, Policy>::WithSlot(std::size_t slot, Fn&& fn) {
   if (slot < local_slots_) return fn(slot);
   const Guard<LockType> guard(shared_lock_);
-  return fn(local_slots_);
+  return fn(cache_.shared_slot());
 }
 
 template <RangeStore Store, CpuLocal Cpu, class Policy>
@@ -213,7 +213,7 @@ bool IovaAllocator<Store, Cpu, Policy>::PrefetchRun(MagazineType& magazine,
   }
   for (std::uint64_t i = 0; i < ranges; ++i) {
     const std::uint64_t page = *run + (i << order);
-    typename Tags::Cell* cell = tags_.Find(page);
+    typename Tags::Cell* cell = tags_.Find(page, size_class);
     cell->Store(Tag::Cached(magazine.number()));
     magazine.Push({page << shift_, cell});
   }

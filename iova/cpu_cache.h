@@ -13,18 +13,13 @@
 // (Bonwick and Adams, section 3.1). So at least a magazine's worth of
 // operations lies between two visits to the depot.
 //
-// While a magazine is loaded its fill is kept in the bin, as two counts:
-// entries put since it was armed less entries taken. So the two that the fast
-// path has to change are its statistics too, and a free does not wait for what
-// the allocation before it stores, nor the other way round. Anything but the
-// fast path visits a bin through BinVisit, which hands the fill to the magazine
-// and takes it back.
+// While a magazine is loaded its fill is kept in the bin, in one word with the
+// number of entries ever taken: the one store that the fast path makes to a bin
+// is its statistic too. Anything but the fast path visits a bin through
+// BinVisit, which hands the fill to the magazine and takes it back.
 //
 // Who writes what: a Bin belongs to the owner of its slot alone. Only the
 // counters are read by others (statistics), and the slot's pointer.
-//
-// Synchronisation edge
-//   S1 -> S2  a slot is constructed before a reader of statistics finds it.
 //
 // Progress: as the depot: lock-free. Bin's own calls are wait-free.
 
@@ -32,7 +27,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "dma/counter.h"
@@ -42,11 +39,13 @@
 #include "iova/depot.h"
 #include "iova/live_tags.h"
 #include "iova/magazine.h"
+#include "iova/slot_table.h"
 
 namespace dmamap::inline v0 {
 
+// kReach: see SlotTable.
 template <class Tags, unsigned kClasses, std::size_t kEntries = 127,
-          template <class> class Atom = std::atomic>
+          template <class> class Atom = std::atomic, std::size_t kReach = 0>
 class CpuCache {
  public:
   using Cell = typename Tags::Cell;
@@ -54,20 +53,54 @@ class CpuCache {
   using Entry = typename MagazineType::Entry;
   using DepotType = Depot<MagazineType, kClasses, Atom>;
 
+  // Wide enough for one bit more than a magazine's count needs: in one byte, a
+  // bin of 2^56 allocations begins to count anew.
+  using CountWord =
+      std::conditional_t<(kEntries < 1u << 7), std::uint8_t, std::uint16_t>;
+  static constexpr unsigned kCountBits = std::numeric_limits<CountWord>::digits;
+  static_assert(kEntries < 1u << (kCountBits - 1));
   // What a bin counts while it has no loaded magazine.
-  static constexpr std::uint64_t kNoMagazine = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t kNoMagazine = std::uint64_t{1}
+                                               << (kCountBits - 1);
 
-  // One size class of one slot. The fast path reads the first 32 bytes alone.
+  // One size class of one slot. The fast path reads the first 24 bytes alone.
   struct alignas(kCacheLine) Bin {
-    // The difference is the number of `entries`, or kNoMagazine.
-    Atom<std::uint64_t> puts{kNoMagazine};
-    Atom<std::uint64_t> takes{0};
+    // What a bin holds, and what became of it: the low kCountBits are the
+    // number of `entries`, or kNoMagazine, the others the entries taken.
+    class Fill {
+     public:
+      constexpr Fill() = default;
+      constexpr Fill(std::uint64_t taken, std::uint64_t count)
+          : word_((taken << kCountBits) | count) {}
+      constexpr explicit Fill(std::uint64_t word) : word_(word) {}
+
+      constexpr std::uint64_t count() const { return Count(word_); }
+      constexpr std::uint64_t taken() const { return word_ >> kCountBits; }
+      // Each is one comparison, and both fail for kNoMagazine.
+      constexpr bool has_entry() const { return top() < kEntries; }
+      constexpr bool has_room() const { return count() < kEntries; }
+      // Of the newest entry. REQUIRES: has_entry().
+      constexpr std::uint64_t top() const { return Count(word_ - 1); }
+      // REQUIRES: has_entry(), or has_room().
+      constexpr Fill Popped() const {
+        return Fill(word_ + (std::uint64_t{1} << kCountBits) - 1);
+      }
+      constexpr Fill Pushed() const { return Fill(word_ + 1); }
+      constexpr std::uint64_t word() const { return word_; }
+
+     private:
+      static constexpr CountWord Count(std::uint64_t word) {
+        return static_cast<CountWord>(word);
+      }
+      std::uint64_t word_ = kNoMagazine;
+    };
+    Atom<std::uint64_t> fill_word{kNoMagazine};
     typename MagazineType::Slots* entries = nullptr;  // of `loaded`
     Tag tag;  // of the entries: it names `loaded`
 
     MagazineType* loaded = nullptr;
     MagazineType* previous = nullptr;
-    Counter<Atom> refills;  // of `puts`, modulo 2^64: entries not freed here
+    Counter<Atom> refills;  // modulo 2^64: entries that were not freed here
     Counter<Atom> visit_allocs;  // entries handed out, and taken back, during a
     Counter<Atom> visit_frees;   // visit
     Counter<Atom> alloc_misses;  // allocations that `loaded` could not serve
@@ -76,41 +109,37 @@ class CpuCache {
     Counter<Atom> depot_takes;   // full magazines from the depot
     Counter<Atom> depot_puts;    // full magazines to the depot
 
-    // Its owner's alone, while nobody visits: the fast path reads the counts
-    // once.
-    struct Fill {
-      std::uint64_t puts;
-      std::uint64_t takes;
-      std::uint64_t count() const { return puts - takes; }
-      // Each is one comparison, and both fail for kNoMagazine.
-      bool has_entry() const { return count() - 1 < MagazineType::kCapacity; }
-      bool has_room() const { return count() < MagazineType::kCapacity; }
-    };
-    Fill fill() const { return {Load(puts), Load(takes)}; }
+    // Its owner's alone, while nobody visits.
+    // relaxed: one writer; others only read statistics.
+    Fill fill() const {
+      return Fill(fill_word.load(std::memory_order_relaxed));
+    }
     // REQUIRES: f is current and has_entry(), or has_room().
-    Entry Top(const Fill& f) const { return (*entries)[f.count() - 1]; }
-    void Pop(const Fill& f) { Store(takes, f.takes + 1); }
+    Entry Top(const Fill& f) const { return (*entries)[f.top()]; }
+    void Pop(const Fill& f) { SetFill(f.Popped()); }
     void Push(const Fill& f, const Entry& entry) {
       entries->Set(f.count(), entry);
-      Store(puts, f.puts + 1);
+      SetFill(f.Pushed());
     }
 
-    // Any thread, for statistics.
+    // Any thread, for statistics: modulo 2^64, of which a bin counts the last
+    // 64 - kCountBits.
     std::uint64_t allocations() const {
-      return Load(takes) + visit_allocs.value();
+      return fill().taken() + visit_allocs.value();
     }
     std::uint64_t frees() const {
-      return Load(puts) - kNoMagazine - refills.value() + visit_frees.value();
+      return PutsOf(fill()) - refills.value() + visit_frees.value();
     }
 
    private:
     friend CpuCache;
-    // relaxed: one writer; others only read statistics.
-    static std::uint64_t Load(const Atom<std::uint64_t>& count) {
-      return count.load(std::memory_order_relaxed);
+    // relaxed: as fill().
+    void SetFill(Fill f) {
+      fill_word.store(f.word(), std::memory_order_relaxed);
     }
-    static void Store(Atom<std::uint64_t>& count, std::uint64_t value) {
-      count.store(value, std::memory_order_relaxed);
+    // Entries ever put, whether freed or refilled.
+    static std::uint64_t PutsOf(Fill f) {
+      return f.taken() + (f.count() != kNoMagazine ? f.count() : 0);
     }
   };
   struct alignas(kCacheLine) Slot {
@@ -141,50 +170,38 @@ class CpuCache {
     kNoMemory,  // no magazine to be had
   };
 
-  CpuCache() = default;
+  CpuCache() : table_(vacant_) {}
   CpuCache(const CpuCache&) = delete;
   CpuCache& operator=(const CpuCache&) = delete;
-  ~CpuCache() {
-    for (std::size_t i = 0; i < slots_; ++i) {
-      // relaxed: nobody else is left.
-      Slot* slot = slot_[i].load(std::memory_order_relaxed);
-      if (slot != &vacant_) delete slot;
-    }
-    delete[] slot_;
-  }
 
-  // kBusy the second time, kNoMemory, kLimit when so many slots and waiting
-  // magazines could need more magazines than there are numbers.
+  // For the numbers below `slots` and one more, shared_slot(). kBusy the second
+  // time, kNoMemory, kLimit when so many slots and waiting magazines could need
+  // more magazines than there are numbers.
   Result<void> Init(std::size_t slots, std::uint32_t depot_limit) {
-    if (slot_ != nullptr) return Error::kBusy;
+    if (table_.size() != 0) return Error::kBusy;
     if (slots == 0) return Error::kInvalidArgument;
     constexpr std::uint64_t kMax = DepotType::kMaxMagazines;
-    if (slots > kMax || depot_limit > kMax ||
-        (2 * slots + depot_limit) * kClasses > kMax) {
+    if (slots >= kMax || depot_limit > kMax ||
+        (2 * (slots + 1) + depot_limit) * kClasses > kMax) {
       return Error::kLimit;
     }
-    slot_ = new (std::nothrow) Atom<Slot*>[slots]();
-    if (slot_ == nullptr) return Error::kNoMemory;
-    for (std::size_t i = 0; i < slots; ++i) {
-      // relaxed: nobody else knows the table yet.
-      slot_[i].store(&vacant_, std::memory_order_relaxed);
-    }
+    if (kReach != 0 && slots > kReach) return Error::kLimit;
+    const Result<void> made = table_.Init(slots + 1);
+    if (!made.ok()) return made;
     depot_.set_limit(depot_limit);
-    slots_ = slots;
     return Ok();
   }
 
-  // 0 before Init.
-  std::size_t slots() const { return slots_; }
+  // The slots are numbered below it, not each in use; 0 before Init.
+  std::size_t slots() const { return table_.size(); }
+  // The last of them, which is no caller's own. REQUIRES: Init.
+  std::size_t shared_slot() const { return table_.size() - 1; }
   DepotType& depot() { return depot_; }
   const DepotType& depot() const { return depot_; }
 
   // The slot; before its owner's first Obtain one that has nothing and takes
-  // nothing. REQUIRES: n < slots().
-  Slot& SlotOf(std::size_t n) const {
-    // S2, acquire: pairs with S1. (The owner itself needs no order.)
-    return *slot_[n].load(std::memory_order_acquire);
-  }
+  // nothing. REQUIRES: as SlotTable's.
+  Slot& SlotOf(std::size_t n) const { return table_[n]; }
   // The slot, or null before its owner's first Obtain. REQUIRES: n < slots().
   Slot* Find(std::size_t n) const {
     Slot& slot = SlotOf(n);
@@ -196,9 +213,7 @@ class CpuCache {
     Slot* slot = Find(n);
     if (slot != nullptr) return slot;
     slot = new (std::nothrow) Slot();
-    if (slot == nullptr) return nullptr;
-    // S1, release: pairs with S2.
-    slot_[n].store(slot, std::memory_order_release);
+    if (slot != nullptr) table_.Set(n, *slot);
     return slot;
   }
 
@@ -267,7 +282,7 @@ class CpuCache {
         fn(c, magazine.number(), magazine.at(i));
       }
     };
-    for (std::size_t i = 0; i < slots_; ++i) {
+    for (std::size_t i = 0; i < slots(); ++i) {
       const Slot* slot = Find(i);
       if (slot == nullptr) continue;
       for (unsigned c = 0; c < kClasses; ++c) {
@@ -285,7 +300,7 @@ class CpuCache {
 
   // REQUIRES: nobody else uses the cache, and no visit is under way.
   bool CheckInvariants() const {
-    for (std::size_t i = 0; i < slots_; ++i) {
+    for (std::size_t i = 0; i < slots(); ++i) {
       const Slot* slot = Find(i);
       if (slot == nullptr) continue;
       for (const Bin& bin : slot->bin) {
@@ -308,8 +323,8 @@ class CpuCache {
 
   // Bytes of magazines, slots and tables.
   std::uint64_t bytes() const {
-    std::uint64_t total = depot_.bytes() + slots_ * sizeof(Atom<Slot*>);
-    for (std::size_t i = 0; i < slots_; ++i) {
+    std::uint64_t total = depot_.bytes() + table_.bytes();
+    for (std::size_t i = 0; i < slots(); ++i) {
       if (Find(i) != nullptr) total += sizeof(Slot);
     }
     return total;
@@ -319,18 +334,17 @@ class CpuCache {
   // Readies a bin for the fast path.
   static void Arm(Bin& bin) {
     const bool none = bin.loaded == nullptr;
-    const std::uint64_t before = Bin::Load(bin.puts);
-    const std::uint64_t after =
-        Bin::Load(bin.takes) + (none ? kNoMagazine : bin.loaded->count());
-    Bin::Store(bin.puts, after);
-    bin.refills.Add(after - before);
+    const typename Bin::Fill before = bin.fill();
+    const typename Bin::Fill after(before.taken(),
+                                   none ? kNoMagazine : bin.loaded->count());
+    bin.refills.Add(Bin::PutsOf(after) - Bin::PutsOf(before));
+    bin.SetFill(after);
     bin.entries = none ? nullptr : &bin.loaded->slots();
     bin.tag = none ? Tag() : Tag::Cached(bin.loaded->number());
   }
 
-  Atom<Slot*>* slot_ = nullptr;
-  std::size_t slots_ = 0;
   mutable Slot vacant_;
+  SlotTable<Slot, kReach, Atom> table_;
   DepotType depot_;
 };
 

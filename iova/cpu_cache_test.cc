@@ -30,6 +30,23 @@ TEST(CpuCache, ChecksItsSizes) {
   ASSERT_NE(slot, nullptr);
   EXPECT_EQ(cache->Obtain(3), slot);
   EXPECT_EQ(cache->Find(3), slot);
+  EXPECT_EQ(cache->shared_slot(), 4u);
+  EXPECT_EQ(cache->Find(4), nullptr);
+}
+
+// A policy's numbers may exceed the slots in use; none is the shared one's.
+TEST(CpuCache, EveryNumberOfAPolicyHasABin) {
+  auto cache =
+      std::make_unique<CpuCache<LiveTags<>, 2, 4, std::atomic, /*kReach=*/8>>();
+  EXPECT_EQ(cache->Init(9, 1).error(), Error::kLimit);
+  EXPECT_FALSE(cache->SlotOf(kNoSlot).bin[0].fill().has_room());
+  ASSERT_TRUE(cache->Init(2, 1).ok());
+  EXPECT_EQ(cache->shared_slot(), 8u);
+  ASSERT_NE(cache->Obtain(cache->shared_slot()), nullptr);
+  for (std::size_t n : {std::size_t{0}, std::size_t{7}, kNoSlot, kNoSlot - 1}) {
+    EXPECT_FALSE(cache->SlotOf(n).bin[1].fill().has_entry());
+    EXPECT_FALSE(cache->SlotOf(n).bin[1].fill().has_room());
+  }
 }
 
 TEST(CpuCache, MovesMagazinesAsBonwickDoes) {

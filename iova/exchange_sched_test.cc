@@ -212,7 +212,7 @@ TEST(ExchangeSched, EachEdgeIsNeeded) {
         << function << ": " << report;
   }
   const sched::Report slot = sched::Explore(
-      {.name = "weak", .preemptions = 1, .weaken = {.function = "Obtain"}},
+      {.name = "weak", .preemptions = 1, .weaken = {.function = "Set"}},
       StatsAgainstFirstUse());
   EXPECT_FALSE(slot.ok) << slot;
 }

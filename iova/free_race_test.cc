@@ -36,13 +36,13 @@ class OpenAtom : public std::atomic<T> {
   using std::atomic<T>::atomic;
   T load(std::memory_order order) const {
     const T value = std::atomic<T>::load(order);
-    if constexpr (std::is_same_v<T, std::uint16_t>) LetIn();
+    if constexpr (std::is_same_v<T, std::uint32_t>) LetIn();
     return value;
   }
   bool compare_exchange_strong(T& expected, T desired,
                                std::memory_order success,
                                std::memory_order failure) {
-    if constexpr (std::is_same_v<T, std::uint16_t>) LetIn();
+    if constexpr (std::is_same_v<T, std::uint32_t>) LetIn();
     return std::atomic<T>::compare_exchange_strong(expected, desired, success,
                                                    failure);
   }

@@ -4,17 +4,20 @@
 #ifndef DMAMAP_IOVA_LIVE_TAGS_H_
 #define DMAMAP_IOVA_LIVE_TAGS_H_
 
-// LiveTags: 16 bits for each place where a range may begin, which say what
-// became of the range that did. They make the check of a free one load and one
+// LiveTags: a tag for each place where a range may begin, which says what
+// became of the range that did. It makes the check of a free one load and one
 // compare.
 //
-// Short ranges, which magazines hold, may begin at any page. Longer ones, of
-// more than half a granule, begin at multiples of it (64 pages by default) and
-// have tags of their own, one for each granule: 9 MB of tags for a million
-// ranges of 64 to 256 pages, where a tag for each page would make 300 MB and
-// each free a miss of all caches.
+// Short ranges, which magazines hold, come in size classes of 1, 2, 4 ... pages
+// and begin at multiples of that. Each class has tags of its own, so that those
+// of many ranges share few cache lines: a leaf of 2^13 pages is the complete
+// binary tree over them, node 1 on top and the pages from node 2^13 on, and the
+// tag of a range is the node above its pages. Longer ranges, of more than half
+// a granule, begin at multiples of it (64 pages by default) and have tags by
+// granule: 18 MB for a million ranges of 64 to 256 pages, where a tag for each
+// page would make 600 MB and each free a miss of all caches.
 //
-//   never        no range ever began here (also: interior pages)
+//   never        no range of this class ever began here
 //   released     one did; its pages are back in the store
 //   live(n)      a range of n pages begins here and is handed out
 //   cached(m)    the page is an entry of magazine number m
@@ -40,14 +43,18 @@
 // do not trust each other to free an address once take FreeCheck::kExact, in
 // which the later of the two gets kDoubleFree.
 //
-// Memory: 2 bytes a page where short ranges are, 2 a granule where long ones
-// are, in leaves of 2^14 pages and 2^11 granules (SparseArray) that stay.
+// Memory: 8 bytes a page where short ranges are, 4 a granule where long ones
+// are, in leaves of 2^13 pages and 2^11 granules (SparseArray) that stay. (A
+// tag needs 16 bits; stores of 32 measured a tenth faster than stores of 16.)
 // Every access to a tag is relaxed: whoever frees an address learnt it from
 // its allocator through an edge of the caller's own, and magazines change
 // owners through the depot's edges. Thread-safe; Ensure under one lock.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 
 #include "dma/result.h"
@@ -83,26 +90,26 @@ class Tag {
   static constexpr std::uint32_t kMaxMagazines = 1u << 14;
 
   constexpr Tag() = default;
-  constexpr explicit Tag(std::uint16_t bits) : bits_(bits) {}
+  constexpr explicit Tag(std::uint32_t bits) : bits_(bits) {}
   static constexpr Tag Never() { return Tag(0); }
   static constexpr Tag Released() { return Tag(1); }
   // REQUIRES: 1 <= pages <= kMaxInline.
   static constexpr Tag Live(std::uint64_t pages) {
-    return Tag(static_cast<std::uint16_t>(kLive | pages));
+    return Tag(static_cast<std::uint32_t>(kLive | pages));
   }
   // A range longer than kMaxInline: its length is in four payload tags.
   static constexpr Tag LiveLong() { return Tag(kLive); }
   // REQUIRES: magazine < kMaxMagazines.
   static constexpr Tag Cached(std::uint32_t magazine) {
-    return Tag(static_cast<std::uint16_t>(kCached | magazine));
+    return Tag(static_cast<std::uint32_t>(kCached | magazine));
   }
   // Of a range of any length.
   static constexpr Tag Retired(std::uint64_t pages) {
-    return Tag(static_cast<std::uint16_t>(
+    return Tag(static_cast<std::uint32_t>(
         pages <= kMaxInline ? kRetiredLong + pages : kRetiredLong));
   }
   static constexpr Tag Payload(std::uint64_t bits) {
-    return Tag(static_cast<std::uint16_t>(kPayload | (bits & kValue)));
+    return Tag(static_cast<std::uint32_t>(kPayload | (bits & kValue)));
   }
 
   constexpr bool is_live() const { return (bits_ & kKind) == kLive; }
@@ -114,23 +121,23 @@ class Tag {
   constexpr std::uint64_t value() const { return bits_ & kValue; }
   // Pages of a retired range, 0 for a long one. REQUIRES: is_retired().
   constexpr std::uint64_t retired_pages() const { return bits_ - kRetiredLong; }
-  constexpr std::uint16_t bits() const { return bits_; }
+  constexpr std::uint32_t bits() const { return bits_; }
   friend constexpr bool operator==(Tag, Tag) = default;
 
  private:
-  static constexpr std::uint16_t kKind = 3u << 14;
-  static constexpr std::uint16_t kLive = 1u << 14;
-  static constexpr std::uint16_t kCached = 2u << 14;
-  static constexpr std::uint16_t kPayload = 3u << 14;
-  static constexpr std::uint16_t kValue = (1u << 14) - 1;
-  static constexpr std::uint16_t kRetiredLong = 2;  // after never, released
-  std::uint16_t bits_ = 0;
+  static constexpr std::uint32_t kKind = std::uint32_t{3} << 14;
+  static constexpr std::uint32_t kLive = std::uint32_t{1} << 14;
+  static constexpr std::uint32_t kCached = std::uint32_t{2} << 14;
+  static constexpr std::uint32_t kPayload = std::uint32_t{3} << 14;
+  static constexpr std::uint32_t kValue = (std::uint32_t{1} << 14) - 1;
+  static constexpr std::uint32_t kRetiredLong = 2;  // after never, released
+  std::uint32_t bits_ = 0;
 };
 
 template <template <class> class Atom = std::atomic>
 class LiveTags {
  public:
-  // The tag of one page; see the orders at the top.
+  // One tag; see the orders at the top.
   class Cell {
    public:
     Tag Load() const { return Tag(bits_.load(std::memory_order_relaxed)); }
@@ -138,46 +145,73 @@ class LiveTags {
     void Store(Tag tag) { bits_.store(tag.bits(), std::memory_order_relaxed); }
     // Stores `to` if the tag is `from`; of several callers one succeeds.
     bool Exchange(Tag from, Tag to) {
-      std::uint16_t expected = from.bits();
+      std::uint32_t expected = from.bits();
       return bits_.compare_exchange_strong(expected, to.bits(),
                                            std::memory_order_relaxed,
                                            std::memory_order_relaxed);
     }
 
    private:
-    Atom<std::uint16_t> bits_{0};
+    Atom<std::uint32_t> bits_{0};
   };
 
   // For pages below 2^page_bits. Ranges of up to 2^(classes - 1) pages are
   // short. REQUIRES: 1 <= classes <= 13; longer ranges begin at multiples of
   // 2^classes pages.
   Result<void> Init(unsigned page_bits, unsigned classes) {
-    longest_short_ = std::uint64_t{1} << (classes - 1);
+    classes_ = classes;
     // At most 2^10, so that a range whose length needs a payload has five.
     granule_order_ = std::min(classes, 10u);
-    const Result<void> made = short_.Init(page_bits);
+    // One bit more: a leaf has two nodes for each page.
+    const Result<void> made = short_.Init(page_bits + 1);
     if (!made.ok()) return made;
     return long_.Init(page_bits > granule_order_ ? page_bits - granule_order_
                                                  : 1);
   }
 
-  // The cell of a page for short ranges, or null when none ever was near it.
-  Cell* Find(std::uint64_t page) const { return short_.Find(page); }
-
-  // The same, sooner for a caller that frees what lies near its last one.
-  using Hint = typename SparseArray<Cell, Atom>::Hint;
-  Cell* Find(std::uint64_t page, Hint& hint) const {
-    return short_.Find(page, hint);
+  // The cell of a short range of this class, or null when none ever was near
+  // it, or can begin there.
+  Cell* Find(std::uint64_t first, unsigned size_class) const {
+    if ((first & ((std::uint64_t{1} << size_class) - 1)) != 0) return nullptr;
+    return short_.Find(IndexOf(first, size_class));
   }
 
-  // Makes room for a short range that begins at any page of [first, last].
-  // Under the owner's lock. kNoMemory: nothing is lost.
+  // Where one caller found cells: leaves by the low bits of their number (with
+  // pages of 4 KiB), so that callers who go back and forth between neighbours
+  // find them all. Leaves stay: it never goes stale.
+  class Hint {
+    friend LiveTags;
+    static constexpr std::size_t kPlaces = 16;
+    struct alignas(32) Place {
+      std::uint64_t first = 0;  // byte, of the leaf
+      Cell* cells = nullptr;
+      std::uint64_t pages = 0;  // that the leaf has; 0: no leaf
+    };
+    std::array<Place, kPlaces> place;
+  };
+  // The same by the range's first byte, for pages of 2^shift bytes, and sooner
+  // for a caller that frees what lies near its last ones. An address that is
+  // not aligned to its class's size ends up with its low bits on top, behind
+  // the end of every leaf.
+  Cell* Find(std::uint64_t byte, unsigned shift, unsigned size_class,
+             Hint& hint) const {
+    typename Hint::Place& place =
+        hint.place[(byte >> (12 + kLeafBits)) % Hint::kPlaces];
+    const std::uint64_t n =
+        std::rotr(byte - place.first, static_cast<int>(shift + size_class));
+    if (n >= place.pages >> size_class) [[unlikely]]
+      return FindAndNote(byte, shift, size_class, place);
+    return place.cells + (kLeafPages >> size_class) + n;
+  }
+
+  // Makes room for short ranges that begin at any page of [first, last]. Under
+  // the owner's lock. kNoMemory: nothing is lost.
   Result<void> Ensure(std::uint64_t first, std::uint64_t last) {
-    return short_.Ensure(first, last);
+    return short_.Ensure(IndexOf(first, 0), IndexOf(last, 0));
   }
   // As Ensure, for one range: only what MarkLive writes.
   Result<void> EnsureRange(std::uint64_t first, std::uint64_t pages) {
-    if (!IsLong(pages)) return short_.Ensure(first, first);
+    if (!IsLong(pages)) return Ensure(first, first);
     const std::uint64_t granule = first >> granule_order_;
     return long_.Ensure(granule,
                         pages > Tag::kMaxInline ? granule + 4 : granule);
@@ -203,21 +237,19 @@ class LiveTags {
   Result<void> Check(std::uint64_t first, std::uint64_t pages) const {
     const Tag own = TagOf(FindRange(first, pages));
     if (own.is_live() && LengthOf(first, own) == pages) return Ok();
-    const Tag other = TagOf(FindOther(first, pages));
-    if (own.is_live() || other.is_live()) return Error::kMismatch;
-    return WasHeld(own) || WasHeld(other) ? Error::kDoubleFree
-                                          : Error::kForeign;
+    const Found found = FindAll(first);
+    if (found.live) return Error::kMismatch;
+    return found.held ? Error::kDoubleFree : Error::kForeign;
   }
 
   // The same for the release of a retired range.
   Result<void> CheckRetired(std::uint64_t first, std::uint64_t pages) const {
     const Tag own = TagOf(FindRange(first, pages));
     if (own.is_retired() && LengthOf(first, own) == pages) return Ok();
-    const Tag other = TagOf(FindOther(first, pages));
-    if (own.is_retired() || other.is_retired()) return Error::kMismatch;
-    if (own.is_live() || other.is_live()) return Error::kBusy;
-    return WasHeld(own) || WasHeld(other) ? Error::kDoubleFree
-                                          : Error::kForeign;
+    const Found found = FindAll(first);
+    if (found.retired) return Error::kMismatch;
+    if (found.live) return Error::kBusy;
+    return found.held ? Error::kDoubleFree : Error::kForeign;
   }
 
   // Takes a live range out of use: of several callers exactly one succeeds,
@@ -273,18 +305,57 @@ class LiveTags {
   static Error Overtaken(const Result<void>& checked) {
     return checked.ok() ? Error::kDoubleFree : checked.error();
   }
-  bool IsLong(std::uint64_t pages) const { return pages > longest_short_; }
+  static constexpr unsigned kLeafBits = 13;  // pages
+  static constexpr std::uint64_t kLeafPages = std::uint64_t{1} << kLeafBits;
+
+  // Of the tag of a short range: its leaf's tree, and the node there.
+  static std::uint64_t IndexOf(std::uint64_t first, unsigned size_class) {
+    const std::uint64_t page = first & (kLeafPages - 1);
+    return (first >> kLeafBits << (kLeafBits + 1)) |
+           ((kLeafPages | page) >> size_class);
+  }
+  [[gnu::noinline]] Cell* FindAndNote(std::uint64_t byte, unsigned shift,
+                                      unsigned size_class,
+                                      typename Hint::Place& place) const {
+    const std::uint64_t page = byte >> shift;
+    if (page << shift != byte) return nullptr;
+    Cell* cell = Find(page, size_class);
+    if (cell == nullptr) return nullptr;
+    const std::uint64_t first = page & ~(kLeafPages - 1);
+    place = {first << shift,
+             cell - ((kLeafPages | (page - first)) >> size_class), kLeafPages};
+    return cell;
+  }
+
+  bool IsLong(std::uint64_t pages) const {
+    return pages > std::uint64_t{1} << (classes_ - 1);
+  }
   Cell* FindLong(std::uint64_t first) const {
     const std::uint64_t granule = first >> granule_order_;
     return granule << granule_order_ == first ? long_.Find(granule) : nullptr;
   }
-  // The cell of a range of this length, and the one that a range of the other
-  // kind would have; null as Find's.
+  // The cell of a range of this length; null as Find's.
   Cell* FindRange(std::uint64_t first, std::uint64_t pages) const {
-    return IsLong(pages) ? FindLong(first) : Find(first);
+    return IsLong(pages)
+               ? FindLong(first)
+               : Find(first, static_cast<unsigned>(std::bit_width(pages - 1)));
   }
-  Cell* FindOther(std::uint64_t first, std::uint64_t pages) const {
-    return IsLong(pages) ? Find(first) : FindLong(first);
+  // What ranges of any length that begin at this page are and were.
+  struct Found {
+    bool live = false;
+    bool retired = false;
+    bool held = false;
+  };
+  Found FindAll(std::uint64_t first) const {
+    Found found;
+    const auto add = [&found](Tag tag) {
+      found.live = found.live || tag.is_live();
+      found.retired = found.retired || tag.is_retired();
+      found.held = found.held || WasHeld(tag);
+    };
+    for (unsigned c = 0; c < classes_; ++c) add(TagOf(Find(first, c)));
+    add(TagOf(FindLong(first)));
+    return found;
   }
   // i < 4, of a long range.
   Cell* PayloadCell(std::uint64_t first, unsigned i) const {
@@ -314,18 +385,39 @@ class LiveTags {
       PayloadCell(first, i)->Store(Tag::Never());
     }
   }
+  // The wanted cell of a short range that begins at `page` or first behind it;
+  // `page` becomes its own. Null when there is none.
+  template <class Want>
+  const Cell* NextShort(std::uint64_t& page, const Want& want) const {
+    for (;;) {
+      std::uint64_t index = IndexOf(page & ~(kLeafPages - 1), kLeafBits) - 1;
+      const Cell* leaf =
+          short_.FindFrom(index, [](const Cell&) { return true; });
+      if (leaf == nullptr) return nullptr;
+      const std::uint64_t first = index >> (kLeafBits + 1) << kLeafBits;
+      page = std::max(page, first);
+      for (; page < first + kLeafPages; ++page) {
+        const std::uint64_t node = kLeafPages | (page - first);
+        for (unsigned c = 0; c < classes_; ++c) {
+          const Cell* cell = leaf + (node >> c);
+          if (want(*cell)) return cell;
+          if ((node >> c & 1) != 0) break;  // no longer one begins here
+        }
+      }
+    }
+  }
   // Merges short and long ranges by their first pages.
   template <class Want, class Fn>
   void ForEach(const Want& want, Fn& fn) const {
     std::uint64_t page = 0;
     std::uint64_t granule = 0;
-    const Cell* brief = short_.FindFrom(page, want);
+    const Cell* brief = NextShort(page, want);
     const Cell* wide = long_.FindFrom(granule, want);
     while (brief != nullptr || wide != nullptr) {
       const std::uint64_t first = granule << granule_order_;
       if (wide == nullptr || (brief != nullptr && page < first)) {
         fn(page, LengthOf(page, brief->Load()));
-        brief = short_.FindFrom(++page, want);
+        brief = NextShort(++page, want);
       } else {
         fn(first, LengthOf(first, wide->Load()));
         wide = long_.FindFrom(++granule, want);
@@ -333,10 +425,10 @@ class LiveTags {
     }
   }
 
-  std::uint64_t longest_short_ = 0;  // pages
+  unsigned classes_ = 1;
   unsigned granule_order_ = 0;
-  SparseArray<Cell, Atom> short_;         // by page
-  SparseArray<Cell, Atom, 11, 10> long_;  // by granule
+  SparseArray<Cell, Atom, kLeafBits + 1, 8> short_;  // by IndexOf
+  SparseArray<Cell, Atom, 11, 10> long_;             // by granule
 };
 
 }  // namespace dmamap::inline v0

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -41,7 +42,7 @@ TEST(LiveTags, SaysWhatIsWrongWithAFree) {
   EXPECT_EQ(tags.Retire(100, 4, Tag::Released()).error(), Error::kMismatch);
   EXPECT_TRUE(tags.Retire(100, 3, Tag::Released()).ok());
   EXPECT_EQ(tags.Retire(100, 3, Tag::Released()).error(), Error::kDoubleFree);
-  tags.Find(100)->Store(Tag::Cached(9));
+  tags.Find(100, 2)->Store(Tag::Cached(9));
   EXPECT_EQ(tags.Check(100, 3).error(), Error::kDoubleFree);
 }
 
@@ -118,6 +119,46 @@ TEST(LiveTags, ListsShortAndLongRangesInOrder) {
   tags.ForEachLive(
       [&](std::uint64_t page, std::uint64_t n) { seen.emplace_back(page, n); });
   EXPECT_EQ(seen, live);
+}
+
+// By address and hint the same cell as by page, and none for an address at
+// which no range of its class can begin: fresh hints, used ones, any page size.
+TEST(LiveTags, AHintFindsWhatALookUpFinds) {
+  for (unsigned shift : {12u, 14u, 16u, 21u}) {
+    LiveTags<> tags;
+    ASSERT_TRUE(tags.Init(36, 6).ok());
+    const std::uint64_t near = (std::uint64_t{1} << 13) - 2;  // a leaf's end
+    ASSERT_TRUE(tags.Ensure(near, near + 3).ok());
+    ASSERT_TRUE(tags.Ensure(5u << 13, 5u << 13).ok());
+    LiveTags<>::Hint hint;
+    std::set<LiveTags<>::Cell*> cells;
+    for (int round = 0; round < 2; ++round) {
+      for (std::uint64_t page :
+           {std::uint64_t{0}, std::uint64_t{32}, std::uint64_t{33}, near,
+            near + 1, near + 2, near + 34, std::uint64_t{5} << 13,
+            (std::uint64_t{5} << 13) + 8, std::uint64_t{2} << 13,
+            (std::uint64_t{1} << 36) - 1, std::uint64_t{1} << 36}) {
+        for (unsigned c = 0; c < 6; ++c) {
+          LiveTags<>::Cell* cell = tags.Find(page, c);
+          EXPECT_EQ(tags.Find(page << shift, shift, c, hint), cell)
+              << page << " class " << c;
+          if (round == 0 && cell != nullptr) {
+            EXPECT_TRUE(cells.insert(cell).second);
+          }
+          // Not at a page's first byte.
+          for (unsigned bit = 0; bit < shift; ++bit) {
+            const std::uint64_t byte =
+                (page << shift) + (std::uint64_t{1} << bit);
+            EXPECT_EQ(tags.Find(byte, shift, c, hint), nullptr);
+          }
+        }
+      }
+      EXPECT_EQ(tags.Find(~std::uint64_t{0}, shift, 0, hint), nullptr);
+      EXPECT_EQ(tags.Find(std::uint64_t{1} << 63, shift, 0, hint), nullptr);
+    }
+    EXPECT_EQ(tags.Find(33, 1), nullptr);  // no multiple of two pages
+    EXPECT_NE(tags.Find(32, 5), nullptr);
+  }
 }
 
 }  // namespace

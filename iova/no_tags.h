@@ -28,9 +28,9 @@ class NoTags {
   };
 
   Result<void> Init(unsigned, unsigned) { return Ok(); }
-  Cell* Find(std::uint64_t) const { return &cell_; }
+  Cell* Find(std::uint64_t, unsigned) const { return &cell_; }
   struct Hint {};
-  Cell* Find(std::uint64_t, Hint&) const { return &cell_; }
+  Cell* Find(std::uint64_t, unsigned, unsigned, Hint&) const { return &cell_; }
   Result<void> Ensure(std::uint64_t, std::uint64_t) { return Ok(); }
   Result<void> EnsureRange(std::uint64_t, std::uint64_t) { return Ok(); }
   void MarkLive(std::uint64_t, std::uint64_t) {}

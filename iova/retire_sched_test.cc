@@ -101,6 +101,7 @@ class LeasedSlots : public SchedCpu {
   }
   // The same without the Take: kNoSlot for a thread that has made no call yet.
   static constexpr bool kReleasesNothing = true;
+  static constexpr std::size_t kMostSlots = sched::kMaxThreads;
   std::size_t Current() {
     const std::size_t thread = sched::ThreadIndex();
     return thread == sched::kNoThread ? SchedCpu::Acquire() : Use(own_[thread]);

@@ -72,32 +72,6 @@ class SparseArray {
     return &leaf->cell[index & (kLeafCells - 1)];
   }
 
-  // Where one caller found cells: leaves by the low bits of their number, so
-  // that callers who go back and forth between neighbours find them all. Leaves
-  // stay: it never goes stale.
-  struct Hint {
-    static constexpr std::size_t kPlaces = 8;
-    struct Place {
-      std::uint64_t leaf = ~std::uint64_t{0};
-      Cell* cells = nullptr;
-    };
-    std::array<Place, kPlaces> place;
-  };
-
-  // The same, sooner for a caller that looks where it looked before.
-  Cell* Find(std::uint64_t index, Hint& hint) const {
-    const std::uint64_t leaf = index >> kLeafBits;
-    typename Hint::Place& place = hint.place[leaf % Hint::kPlaces];
-    if (place.leaf != leaf) [[unlikely]] {
-      Cell* cell = Find(index);
-      if (cell == nullptr) return nullptr;
-      place = {leaf, cell - (index & (kLeafCells - 1))};
-    }
-    // The compiler cannot know it, and would look again.
-    if (place.cells == nullptr) __builtin_unreachable();
-    return place.cells + (index & (kLeafCells - 1));
-  }
-
   // Makes the cells [first, last] findable. kNoMemory: some may be.
   // REQUIRES: in range; one caller at a time.
   Result<void> Ensure(std::uint64_t first, std::uint64_t last) {
