@@ -42,6 +42,7 @@
 #include "bounce/page_source.h"
 #include "bounce/page_table.h"
 #include "bounce/slot.h"
+#include "bounce/swappable_pages.h"
 #include "dma/address.h"
 #include "dma/assert.h"
 #include "dma/asymmetric_fence.h"
@@ -197,8 +198,8 @@ class Bounce {
   // The page of `at`, made and filled from what is shown on it if need be;
   // *made says whether. `allowed()` -> Result<void> is asked first, and again
   // when the page is made. REQUIRES: it refuses where nothing was Prepare()d.
-  // Fails as it does, as the source does, or with
-  // kUnsupported when a buffer cannot be reached.
+  // Fails as it does, as the source does, with kUnsupported when a buffer
+  // cannot be reached, or with kBusy while SwapPages moves the page.
   template <class Allowed>
   Result<std::byte*> Touch(Iova at, Allowed&& allowed, bool* made,
                            std::uint64_t* bytes);
@@ -210,6 +211,16 @@ class Bounce {
   Result<std::uint64_t> Reclaim(Range pages);
   // Gives back every page that has no mapping; how many.
   std::uint64_t ReclaimIdle();
+
+  // Moves every page to memory of `to` (swappable_pages.h), under live mappings
+  // and without losing a byte; how many. invalidate(range) -> Result<void>
+  // returns when no device uses an address of it any more that it found by
+  // Touch, nor will. Blocks while a call uses a page, each time for that one.
+  // As BeginSwap fails: then nothing has changed. Else as `invalidate` fails,
+  // or kDevice for a page with a mapping in quarantine: pages that a device may
+  // still write to stay where they are, the others have moved; call it again.
+  template <class Invalidate>
+  Result<std::uint64_t> SwapPages(PageHome to, Invalidate&& invalidate);
 
   // f(range of the page, its memory) for each page that is there.
   template <class F>
@@ -310,6 +321,14 @@ class Bounce {
   template <class PageOf, class F>
   Result<void> ForEachRun(Range range, PageOf&& page_of, F&& f);
 
+  // Of the mappings on a page that the caller has: nobody works on them; some
+  // call may hold its address; one is in quarantine.
+  enum class PageUse { kStill, kMoving, kForEver };
+  PageUse UseOf(std::uint64_t index, Shown* mover) const;
+  template <class Invalidate>
+  Result<bool> SwapPage(std::uint64_t index, PageHome to,
+                        Invalidate&& invalidate);
+
   // Holds until Unlock, if the caller has the page.
   bool InUse(std::uint64_t index) const;
   void SweepIdle(std::uint64_t first, std::uint64_t last, Sweep& sweep);
@@ -326,5 +345,6 @@ class Bounce {
 #include "bounce/bounce_look.h"    // IWYU pragma: export
 #include "bounce/bounce_pages.h"   // IWYU pragma: export
 #include "bounce/bounce_record.h"  // IWYU pragma: export
+#include "bounce/bounce_swap.h"    // IWYU pragma: export
 
 #endif  // DMAMAP_BOUNCE_BOUNCE_H_

@@ -92,7 +92,8 @@ Result<void> Bounce<Source, Memory, Atom, Fence>::CopyOut(
     Range part, PhysAddr buffer, std::uint64_t* bytes) {
   const std::uint64_t begin = NumberOf(part.first());
   const auto filled = [&](std::uint64_t index, const Slot& first) {
-    std::byte* const data = Table::FindAt(first);
+    // A swap may have hidden it (bounce_swap.h).
+    std::byte* const data = table_.SettleAt(first);
     if (data == nullptr) return data;
     const std::uint64_t n = NumberOf(Iova(index << page().shift()));
     const Slot& own =

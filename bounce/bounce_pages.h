@@ -28,7 +28,12 @@ Result<std::byte*> Bounce<Source, Memory, Atom, Fence>::Touch(
   Result<std::byte*> fresh = table_.NewPage();
   if (!fresh.ok() && ReclaimIdle() != 0) fresh = table_.NewPage();
   if (!fresh.ok()) return fresh;
-  std::byte* const there = table_.Lock(index);
+  const Result<std::byte*> locked = table_.LockShown(index);
+  if (!locked.ok()) {
+    table_.Discard(*fresh);
+    return locked;
+  }
+  std::byte* const there = *locked;
   Fence::Heavy();  // the page before the words
   Result<void> r = allowed();
   if (r.ok() && there == nullptr) r = FillNew(at, *fresh, bytes);

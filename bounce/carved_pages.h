@@ -129,6 +129,12 @@ class CarvedPages {
     return closed;
   }
 
+  // Whether a unit of an open stretch begins at `memory`.
+  bool Holds(const std::byte* memory) const {
+    Guard guard(lock_);
+    return stretch_.runs != nullptr && stretch_.place.UnitOf(memory) != kNoUnit;
+  }
+
   void set_budget(std::uint64_t bytes) { budget_.set(bytes); }
   const auto& budget() const { return budget_; }
 

@@ -133,22 +133,8 @@ class BouncePageTable {
   // Takes the page for the caller alone, from other Locks and from Settles;
   // returns it, or nullptr. REQUIRES: Prepare()d; Unlock follows.
   std::byte* Lock(std::uint64_t index) {
-    Slot& first = *slots_.Find(index << order_);
-    // relaxed: a guess.
-    std::uintptr_t now = first.page.load(std::memory_order_relaxed);
-    for (;;) {
-      if ((now & kBusy) != 0) {
-        AtomRelax<Atom>();
-        now = first.page.load(std::memory_order_relaxed);
-        continue;
-      }
-      // L1, seq_cst: see the top. It is P2 too. relaxed on failure: a guess.
-      if (first.page.compare_exchange_weak(now, now | kBusy,
-                                           std::memory_order_seq_cst,
-                                           std::memory_order_relaxed)) {
-        return PageOf(now);
-      }
-    }
+    bool met = false;
+    return LockUnless(index, 0, &met);
   }
   // Ends Lock: `page` is the page at `index` from now on (null: none is).
   void Unlock(std::uint64_t index, std::byte* page) {
@@ -196,6 +182,22 @@ class BouncePageTable {
     return PageOf(first.page.load(std::memory_order_acquire));
   }
 
+  // Between the two: nobody finds the page, though it is there, and LockShown
+  // fails. Who settles or Locks it waits as before.
+  void Hide(std::uint64_t index) {
+    // seq_cst: before the caller makes sure that no device uses it.
+    slots_.Find(index << order_)
+        ->page.store(kBusy | kHidden, std::memory_order_seq_cst);
+  }
+  // Lock, or kBusy while the page is hidden.
+  Result<std::byte*> LockShown(std::uint64_t index) {
+    bool hidden = false;
+    std::byte* const page = LockUnless(index, kHidden, &hidden);
+    if (hidden) return Error::kBusy;
+    return page;
+  }
+
+  Source& source() { return source_; }
   // A zeroed page that nobody else can see yet. Fails as the source does.
   Result<std::byte*> NewPage() { return source_.Allocate(page_, 1); }
   void Discard(std::byte* page) { source_.Free(page, page_, 1); }
@@ -226,7 +228,9 @@ class BouncePageTable {
   }
 
  private:
-  static constexpr std::uintptr_t kBusy = 1;  // below any page's alignment
+  // Below any page's alignment.
+  static constexpr std::uintptr_t kBusy = 1;
+  static constexpr std::uintptr_t kHidden = 2;
   static constexpr std::uint64_t kAll = ~std::uint64_t{0};
   static constexpr std::uint64_t kLeaf = SparseTable<Slot, Atom>::kFanout;
 
@@ -243,6 +247,30 @@ class BouncePageTable {
     return slot;
   }
 
+  // Gives up, and says so, when it meets a bit of `bits`.
+  std::byte* LockUnless(std::uint64_t index, std::uintptr_t bits, bool* met) {
+    Slot& first = *slots_.Find(index << order_);
+    // relaxed: a guess.
+    std::uintptr_t now = first.page.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((now & bits) != 0) {
+        *met = true;
+        return nullptr;
+      }
+      if ((now & kBusy) != 0) {
+        AtomRelax<Atom>();
+        now = first.page.load(std::memory_order_relaxed);
+        continue;
+      }
+      // L1, seq_cst: see the top. It is P2 too. relaxed on failure: a guess.
+      if (first.page.compare_exchange_weak(now, now | kBusy,
+                                           std::memory_order_seq_cst,
+                                           std::memory_order_relaxed)) {
+        return PageOf(now);
+      }
+    }
+  }
+
   [[gnu::noinline]] static std::uintptr_t AwaitPage(const Slot& first) {
     for (;;) {
       AtomRelax<Atom>();
@@ -253,7 +281,7 @@ class BouncePageTable {
   }
 
   static std::byte* PageOf(std::uintptr_t word) {
-    return reinterpret_cast<std::byte*>(word & ~kBusy);
+    return reinterpret_cast<std::byte*>(word & ~(kBusy | kHidden));
   }
 
   Source& source_;

@@ -69,11 +69,32 @@ class SchedPages {
   void EndFill() { fresh_[Caller()] = nullptr; }
 
   void Free(std::byte* memory, PageSize, std::uint64_t) {
-    sched::Plain<int>& use = use_[NumberOf(memory)];
-    sched::Check(use.Get() == 1, "a page is freed twice");
-    use = 2;
+    const std::size_t n = NumberOf(memory);
+    sched::Check(use_[n].Get() == 1, "a page is freed twice");
+    use_[n] = 2;
     ++freed_;
+    freed_old_ += n < swapped_ ? 1 : 0;
   }
+
+  // As a SwappableSource: pages of before BeginSwap are one's own.
+  Result<void> BeginSwap(PageSize, PageHome) {
+    swapped_ = next_;
+    return Ok();
+  }
+  std::byte* TakeReserved() {
+    const std::size_t n = next_++ % kPages;
+    use_[n] = 1;
+    return memory_[n].data();
+  }
+  void EndSwap(PageSize) {}
+  PageHome HomeOf(const std::byte* memory) const {
+    return NumberOf(memory) < swapped_ ? PageHome::kOwn : PageHome::kLent;
+  }
+  std::uint64_t out(PageHome home) const {
+    const std::size_t old = swapped_ - freed_old_;
+    return home == PageHome::kOwn ? old : in_use() - old;
+  }
+
   // The caller reads or writes the page's bytes.
   void Use(const std::byte* memory) const {
     sched::Check(use_[NumberOf(memory)].Get() == 1, "uses a page that is gone");
@@ -95,11 +116,13 @@ class SchedPages {
   }
   std::size_t next_ = 0;
   std::size_t freed_ = 0;
+  std::size_t swapped_ = 0;
+  std::size_t freed_old_ = 0;
   std::array<sched::Plain<int>, kPages> use_;
   std::array<sched::Plain<int>*, sched::kMaxThreads + 1> fresh_ = {};
   alignas(kBytes) std::array<std::array<std::byte, kBytes>, kPages> memory_;
 };
-static_assert(PageSource<SchedPages>);
+static_assert(SwappableSource<SchedPages>);
 
 // Buffer n holds bytes of the value n + 1.
 class SchedMemory {
@@ -125,7 +148,11 @@ class SchedMemory {
   // Whether the calling thread's copies go to buffers from now on.
   void set_copies_back(bool back) { copies_back_[SchedPages::Caller()] = back; }
 
+  // Whether others may run between finding a page and copying to or from it.
+  void set_interrupted(bool interrupted) { interrupted_ = interrupted; }
+
   MemoryWindow Open(PhysAddr at, std::size_t length) {
+    if (interrupted_) (void)step_.load(std::memory_order_relaxed);
     sched::Plain<int>& used = used_[NumberOf(at)];
     if (copies_back_[SchedPages::Caller()]) {
       used = 1;
@@ -139,6 +166,8 @@ class SchedMemory {
 
  private:
   SchedPages& pages_;
+  bool interrupted_ = false;
+  sched::Atomic<int> step_{0};
   std::array<sched::Plain<int>, kBuffers> used_;
   std::array<bool, sched::kMaxThreads + 1> copies_back_ = {};
   std::array<std::array<std::byte, kBytes>, kBuffers> bytes_;
@@ -246,17 +275,25 @@ class BounceWorld {
 
   // A device's access: the page of `at`, whose bytes may be used.
   std::byte* Touch(Iova at) {
+    std::byte* const page = TryTouch(at);
+    sched::Check(page != nullptr, "Touch");
+    return page;
+  }
+  // The same; null while the page is being moved.
+  std::byte* TryTouch(Iova at) {
     bool made = false;
     std::uint64_t bytes = 0;
     const auto page = bounce_.Touch(
         at, [] { return Ok(); }, &made, &bytes);
     pages_.EndFill();
-    sched::Check(page.ok(), "Touch");
+    sched::Check(page.ok() || page.error() == Error::kBusy, "TryTouch");
     if (!page.ok()) return nullptr;
     pages_.Use(*page);
     touched_made_ += made ? 1 : 0;
     return *page;
   }
+  // Waits for the page of `at`, if it is being made or moved.
+  void AwaitPage(Iova at) { bounce_.SettleAll(bounce_.PageRange(at)); }
   // Pages that Touch has made.
   int made() const { return touched_made_; }
 
@@ -301,13 +338,18 @@ class BounceWorld {
 // A call looks at the root of the table for each slot that it needs, and is no
 // spin loop (testing/sched/progress.h); those have an AtomRelax.
 inline constexpr std::uint32_t kSchedRereads = 16;
+// A wait for a page that is hidden and comes back may read two old values so
+// often, with a relax each, before it is the last thread's turn to go on.
+inline constexpr std::uint32_t kSchedSpinSteps = 6 * kSchedRereads;
 
 // Every execution of `body` with so many preemptions holds.
 inline sched::Report Holds(const char* name, const sched::Body& body,
                            std::uint32_t preemptions = 2) {
-  const sched::Report report = sched::Explore(
-      {.name = name, .preemptions = preemptions, .rereads = kSchedRereads},
-      body);
+  const sched::Report report = sched::Explore({.name = name,
+                                               .preemptions = preemptions,
+                                               .rereads = kSchedRereads,
+                                               .spin_steps = kSchedSpinSteps},
+                                              body);
   EXPECT_TRUE(report.ok && report.complete) << report;
   EXPECT_FALSE(report.cut_history) << report;
   testing::Test::RecordProperty(name, std::to_string(report.executions));
@@ -320,6 +362,7 @@ inline void IsFound(const char* name, const sched::Body& body,
   const sched::Report report = sched::Explore({.name = name,
                                                .preemptions = preemptions,
                                                .rereads = kSchedRereads,
+                                               .spin_steps = kSchedSpinSteps,
                                                .weaken = weaken},
                                               body);
   EXPECT_FALSE(report.ok) << report << weaken.function;

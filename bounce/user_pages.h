@@ -236,6 +236,9 @@ class BasicUserPages {
     if (block.ok()) carved_.EndGive(*block, UnitContents::kOld);
   }
 
+  // Whether `memory` is the first byte of a registered page.
+  bool Holds(const std::byte* memory) const { return carved_.Holds(memory); }
+
   // f(memory, bytes) for each block that is out, in order of addresses. f must
   // not use this object.
   template <class F>

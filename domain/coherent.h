@@ -139,7 +139,8 @@ class CoherentSpace {
 
   Result<CoherentBlock> AllocateAt(Iova iova, std::uint64_t size,
                                    std::uint64_t pages) {
-    const Result<std::byte*> memory = core_.pages.Allocate(page_, pages);
+    const Result<std::byte*> memory =
+        core_.fixed_pages().Allocate(page_, pages);
     if (!memory.ok()) return memory.error();
     Record* const record = new (std::nothrow) Record;
     Result<void> result =
@@ -152,7 +153,7 @@ class CoherentSpace {
       if (result.ok()) return block;
     }
     delete record;
-    core_.pages.Free(*memory, page_, pages);
+    core_.fixed_pages().Free(*memory, page_, pages);
     return result.error();
   }
 
@@ -214,7 +215,7 @@ class CoherentSpace {
     if (record.next != nullptr) record.next->previous = record.previous;
   }
   void FreeMemory(Record* record) {
-    core_.pages.Free(record->block.cpu, page_, record->pages);
+    core_.fixed_pages().Free(record->block.cpu, page_, record->pages);
     delete record;
   }
 

@@ -12,6 +12,7 @@
 
 #include "bounce/memory_access.h"
 #include "bounce/page_source.h"
+#include "bounce/swappable_pages.h"
 #include "dma/atom.h"
 #include "dma/invalidate.h"
 #include "dma/result.h"
@@ -47,6 +48,14 @@ struct DomainCore {
 
   typename Policies::Memory memory;
   typename Policies::Pages pages;
+  // What never moves (swappable_pages.h).
+  auto& fixed_pages() {
+    if constexpr (SwappableSource<typename Policies::Pages>) {
+      return pages.fixed();
+    } else {
+      return pages;
+    }
+  }
   typename Policies::Invalidation invalidation;
   DomainCounters<typename Policies::Cpu, typename Policies::LockType,
                  Policies::template Atom>

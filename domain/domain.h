@@ -163,8 +163,8 @@ class Domain {
   // The memory behind `at` for an access of `wanted` (not kNone), `length`
   // bytes (not 0) or less: up to the end of the page or of the mapping.
   // kNotMapped, kPermission; as the PageSource fails (kBudget, kNoMemory,
-  // kPoolEmpty) when there is no page to show.
-  // Good until the mapping ends.
+  // kPoolEmpty) when there is no page to show; kBusy, try again, while
+  // SwapPages moves the page. Good until the mapping ends.
   Result<DeviceView> Translate(Iova at, std::uint64_t length,
                                Permission wanted);
 
@@ -191,6 +191,18 @@ class Domain {
   // The same for every page that no mapping lies on.
   std::uint64_t ReclaimIdle() {
     return open() ? spaces_->stream.ReclaimIdle() : 0;
+  }
+
+  // Moves every bounce page to `to`, one's own pages or those that a user lent
+  // (bounce/swappable_pages.h), under live mappings and without losing a byte;
+  // returns how many. The device is made to forget each page (Invalidation) and
+  // finds the new one by Translate or Fault. As the new pages fail: nothing has
+  // changed. As the Invalidation fails, or kDevice for a mapping in quarantine:
+  // those pages stay where they are; call it again. kBusy beside another swap.
+  Result<std::uint64_t> SwapPages(PageHome to) requires
+      SwappableSource<typename Policies::Pages> {
+    if (!core_.IsOpen()) return Error::kShutDown;
+    return spaces_->stream.SwapPages(to);
   }
 
   // Calls report(const Leak&) for each live mapping and coherent block, in

@@ -154,6 +154,11 @@ class StreamSpace {
   Range PageRange(Iova at) const { return bounce_.PageRange(at); }
   Result<std::uint64_t> Reclaim(Range pages) { return bounce_.Reclaim(pages); }
   std::uint64_t ReclaimIdle() { return bounce_.ReclaimIdle(); }
+  Result<std::uint64_t> SwapPages(PageHome to) {
+    return bounce_.SwapPages(to, [this](Range range) {
+      return core_.invalidation.Invalidate(range);
+    });
+  }
 
   // f(const Shown&) for each mapping of any state, in order of addresses.
   template <class F>

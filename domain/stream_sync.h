@@ -63,6 +63,7 @@ Result<void> StreamSpace<Policies>::SyncForDevice(const Mapping& mapping,
 
 template <class Policies>
 Result<void> StreamSpace<Policies>::MakePages(Range part) {
+  bounce_.SettleAll(part);  // none is moved from here on
   const std::uint64_t step = bounce_.page().bytes();
   const std::uint64_t last = part.last().value();
   for (Iova at = bounce_.PageRange(part.first()).first(); at.value() <= last;
