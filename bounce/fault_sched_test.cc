@@ -118,7 +118,7 @@ TEST(FaultSchedControl, TheFencesAreNeeded) {
 TEST(FaultSchedControl, EachSequentiallyConsistentOrderIsNeeded) {
   for (const Place p : kPlaces) {
     const sched::Body body = FaultAgainstMap<NoHeavyFence>(p);
-    IsFound("lock", body, {.function = "Lock", .to = kAcqRel});
+    IsFound("lock", body, {.function = "LockUnless", .to = kAcqRel});
     IsFound("look", body,
             {.function = "LookAt", .access = "load", .to = kAcquire});
   }

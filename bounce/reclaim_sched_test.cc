@@ -80,7 +80,7 @@ TEST(ReclaimSchedControl, AgainstMap) {
     IsFound("no light fence",
             ReclaimAgainstMap<sched::Atomic, NoLightFence>(p));
     IsFound("lock", ReclaimAgainstMap<sched::Atomic, NoHeavyFence>(p),
-            {.function = "Lock", .to = kAcqRel});
+            {.function = "LockUnless", .to = kAcqRel});
   }
   IsFound("in use", ReclaimAgainstMap<sched::Atomic, NoHeavyFence>({2, 1}),
           {.function = "operator()", .access = "load", .to = kAcquire});

@@ -338,17 +338,15 @@ class BounceWorld {
 // A call looks at the root of the table for each slot that it needs, and is no
 // spin loop (testing/sched/progress.h); those have an AtomRelax.
 inline constexpr std::uint32_t kSchedRereads = 16;
-// A wait for a page that is hidden and comes back may read two old values so
-// often, with a relax each, before it is the last thread's turn to go on.
-inline constexpr std::uint32_t kSchedSpinSteps = 6 * kSchedRereads;
 
 // Every execution of `body` with so many preemptions holds.
 inline sched::Report Holds(const char* name, const sched::Body& body,
-                           std::uint32_t preemptions = 2) {
+                           std::uint32_t preemptions = 2,
+                           std::uint32_t spin_steps = 64) {
   const sched::Report report = sched::Explore({.name = name,
                                                .preemptions = preemptions,
                                                .rereads = kSchedRereads,
-                                               .spin_steps = kSchedSpinSteps},
+                                               .spin_steps = spin_steps},
                                               body);
   EXPECT_TRUE(report.ok && report.complete) << report;
   EXPECT_FALSE(report.cut_history) << report;
@@ -362,7 +360,6 @@ inline void IsFound(const char* name, const sched::Body& body,
   const sched::Report report = sched::Explore({.name = name,
                                                .preemptions = preemptions,
                                                .rereads = kSchedRereads,
-                                               .spin_steps = kSchedSpinSteps,
                                                .weaken = weaken},
                                               body);
   EXPECT_FALSE(report.ok) << report << weaken.function;

@@ -276,7 +276,7 @@ TEST(CheckerSchedControl, SyncAgainstFault) {
            .access = "load",
            .to = std::memory_order_acquire});
   IsFound("no heavy fence, lock", SyncAgainstFault<NoHeavyFence>(),
-          {.function = "Lock", .to = kAcqRel});
+          {.function = "LockUnless", .to = kAcqRel});
 }
 
 }  // namespace
