@@ -25,6 +25,7 @@
 #include "benchmarks/op_timer.h"
 #include "benchmarks/options.h"
 #include "benchmarks/report.h"
+#include "benchmarks/ring_rows.h"
 #include "benchmarks/row_filter.h"
 #include "benchmarks/rows.h"
 #include "benchmarks/trace_reader.h"
@@ -70,6 +71,7 @@ absl::Status AddRows(const Options& options, const std::string& program,
     AddDomainWorkloadRows(
         report, {.repetitions = options.repetitions, .quick = options.quick});
     AddE100Rows(report, options.frames);
+    AddRingRows(report, {.quick = options.quick});
   }
   return absl::OkStatus();
 }

@@ -11,7 +11,7 @@ set -eu
 # define, file that must be there, package, what is lost without it
 peers='
 peer_linux /usr/src/linux-source-6.12.tar.xz linux-source-6.12 linux-6.12 and vduse-6.12
-peer_dpdk /usr/include/dpdk/rte_mempool.h libdpdk-dev dpdk-mempool
+peer_dpdk /usr/include/dpdk/rte_mempool.h libdpdk-dev dpdk-mempool, dpdk-null and dpdk-virtio-user
 peer_mimalloc /usr/include/mimalloc.h libmimalloc-dev mimalloc, and the fastest linux-6.12
 peer_boost /usr/include/boost/icl/interval_map.hpp libboost-dev boost-icl
 '

@@ -6,19 +6,14 @@
 
 // DPDK's rte_mempool as a free list of blocks whose addresses stand for pages:
 // 8191 objects of 64 bytes behind a cache of 256 on each core, which is how
-// DPDK programs keep packet buffers. The environment runs in this process's
-// memory: no huge pages, no device, no files.
+// DPDK programs keep packet buffers.
 //
 // Threads: each registers itself with DPDK while it uses the pool, which gives
 // it a core number and thus a cache.
 
-#include <rte_eal.h>
-#include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_mempool.h>
-#include <sched.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "benchmarks/peers/dpdk_environment.h"
 #include "benchmarks/peers/iova_subject.h"
 
 namespace dmamap::peers {
@@ -38,14 +34,13 @@ class DpdkMempool {
   static constexpr bool kFreeElsewhere = true;
 
   static absl::StatusOr<std::unique_ptr<DpdkMempool>> Create(const IovaSpace&) {
-    static const int initialised = InitEnvironment();
-    if (initialised < 0) return Failure("rte_eal_init");
+    if (!DpdkIsUp()) return DpdkFailure("rte_eal_init");
     static std::atomic<unsigned> number{0};
     const std::string name = absl::StrCat("dmamap-", number.fetch_add(1));
     rte_mempool* pool =
         rte_mempool_create(name.c_str(), 8191, 64, 256, 0, nullptr, nullptr,
                            nullptr, nullptr, SOCKET_ID_ANY, 0);
-    if (pool == nullptr) return Failure("rte_mempool_create");
+    if (pool == nullptr) return DpdkFailure("rte_mempool_create");
     return std::unique_ptr<DpdkMempool>(new DpdkMempool(pool));
   }
   ~DpdkMempool() { rte_mempool_free(pool_); }
@@ -53,7 +48,7 @@ class DpdkMempool {
   DpdkMempool& operator=(const DpdkMempool&) = delete;
 
   absl::Status EnterThread(unsigned) {
-    if (rte_thread_register() != 0) return Failure("rte_thread_register");
+    if (rte_thread_register() != 0) return DpdkFailure("rte_thread_register");
     return absl::OkStatus();
   }
   void LeaveThread(unsigned) {
@@ -75,30 +70,6 @@ class DpdkMempool {
 
  private:
   explicit DpdkMempool(rte_mempool* pool) : pool_(pool) {}
-
-  static absl::Status Failure(const char* call) {
-    return absl::InternalError(
-        absl::StrCat(call, ": ", rte_strerror(rte_errno)));
-  }
-  // DPDK ties the thread that calls this to one CPU; the thread is set free
-  // again, or all threads that it starts later would share that CPU.
-  static int InitEnvironment() {
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return -1;
-    std::size_t cpu = 0;
-    while (!CPU_ISSET(cpu, &allowed)) ++cpu;
-    static std::string lcores = absl::StrCat("--lcores=0@", cpu);
-    // --no-huge excludes --in-memory; --no-shconf keeps it off the disk.
-    static std::array<const char*, 9> arguments = {
-        "benchmark",      "--no-huge",         "--no-shconf", "--no-pci",
-        "--no-telemetry", "--log-level=error", "-m",          "256",
-        lcores.c_str()};
-    const int result = rte_eal_init(static_cast<int>(arguments.size()),
-                                    const_cast<char**>(arguments.data()));
-    sched_setaffinity(0, sizeof(allowed), &allowed);
-    return result;
-  }
 
   rte_mempool* const pool_;
 };

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "benchmarks/peers/ring_side.h"
 #include "benchmarks/peers/session.h"
 
 namespace dmamap::peers {
@@ -25,6 +26,8 @@ MadeSession MakeDpdkMempool(absl::string_view, const SessionOptions&);
 MadeSession MakeMimalloc(absl::string_view, const SessionOptions&);
 MadeSession MakeMimalloc64(absl::string_view, const SessionOptions&);
 MadeSession MakeBoostIcl(absl::string_view, const SessionOptions&);
+absl::StatusOr<std::unique_ptr<RingSide>> MakeDpdkNullRing(absl::string_view);
+absl::StatusOr<std::unique_ptr<RingSide>> MakeDpdkVirtioRing(absl::string_view);
 
 }  // namespace dmamap::peers
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "benchmarks/peers/ring_side.h"
 #include "benchmarks/peers/session.h"
 
 namespace dmamap::peers {
@@ -32,6 +33,8 @@ std::vector<Implementation> IovaPeers();
 std::vector<Implementation> IotlbPeers();
 // vduse-6.12, floor-memcpy.
 std::vector<Implementation> DomainPeers();
+// dpdk-null, dpdk-virtio-user.
+std::vector<RingImplementation> RingPeers();
 
 }  // namespace dmamap::peers
 
