@@ -15,13 +15,14 @@
 //       14   special: the VLAN tag (16)
 //
 // Source: Intel PCI/PCI-X Family of Gigabit Ethernet Controllers Software
-// Developer's Manual (8254x), 3.2.3 (layout), 3.2.3.1 (status), 3.2.3.2
-// (errors), 3.2.6 (head and tail), 13.4.22 (RCTL: the buffer sizes), 13.4.27
-// (RDLEN: a multiple of 128 bytes). All words little-endian.
+// Developer's Manual (8254x): "Receive Descriptor Format" (layout, status
+// field, error field), the receive descriptor queue, and the registers RCTL
+// (buffer sizes), RDLEN (a multiple of 128 bytes), RDH and RDT. All words
+// little-endian.
 //
 // A frame longer than a buffer goes on in the next one; EOP marks its last
-// descriptor. Length and checksum are valid in each, errors only with EOP
-// (3.2.3.2). The four bytes from 12 on are loaded as one word, which says who
+// descriptor. Length and checksum are valid in each, errors only with EOP.
+// The four bytes from 12 on are loaded as one word, which says who
 // owns the descriptor: DD is written with EOP and the errors.
 //
 // The IP and TCP checksum errors are no errors of the frame: the driver that

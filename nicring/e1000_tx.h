@@ -15,8 +15,9 @@
 //       13   checksum start
 //       14   special
 //
-// Source: 8254x Software Developer's Manual, 3.3.3 (layout), 3.3.3.1 (command),
-// 3.3.3.2 (status) and 3.4 (head and tail). All words little-endian. Each
+// Source: 8254x Software Developer's Manual, "Legacy Transmit Descriptor
+// Format" (layout, command and status field) and the registers TDH and TDT. All
+// words little-endian. Each
 // descriptor of a frame asks for the FCS, the last one also for a report: DD.
 
 #include <cstddef>
@@ -49,7 +50,7 @@ struct BasicE1000TxFormat {
   static constexpr std::uint32_t kDescriptorBytes = 16;
   static constexpr std::uint32_t kEntriesMultiple = 8;      // TDLEN: 128 bytes
   static constexpr std::uint32_t kMaxEntries = 65536 - 8;   // TDT: 16 bits
-  static constexpr std::uint32_t kMaxSegmentBytes = 16288;  // 3.3.3, length
+  static constexpr std::uint32_t kMaxSegmentBytes = 16288;  // its Length field
   static constexpr Field kStatus{12, 4};
 
   static Status LoadStatus(const std::byte* descriptor) {

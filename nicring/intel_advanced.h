@@ -14,9 +14,9 @@
 //           bits; bit 0 lies where DD           EOP (1), DD (0)
 //           will be, and must be 0         12  packet length (15:0), VLAN tag
 //
-// Source: Intel 82599 10 GbE Controller Datasheet, 7.1.5 (legacy), 7.1.6
-// (advanced: 7.1.6.1 read format, 7.1.6.2 write-back format) and 8.2.3.8.7
-// (SRRCTL: DESCTYPE 001b, one buffer; BSIZEPACKET in KiB). The I350, I210 and
+// Source: Intel 82599 10 GbE Controller Datasheet, "Advanced Receive
+// Descriptors" (read format, write-back format) and the register SRRCTL
+// (DESCTYPE 001b, one buffer; BSIZEPACKET in KiB). The I350, I210 and
 // I225 lay out what is used here in the same way. All words little-endian.
 //
 // The address is gone after the write-back, so the driver's own record is what

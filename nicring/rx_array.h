@@ -11,7 +11,7 @@
 //
 // The device owns [head, tail). Head equal to tail means that it owns nothing,
 // so one descriptor is always kept back: at most entries - 1 are armed, and the
-// tail never catches the head (82540EM manual 3.2.6).
+// tail never catches the head (8254x manual, RDH and RDT).
 //
 // The tail register is written once for about doorbell_batch descriptors: a
 // write to it is a posted write over the bus, which costs the device more than

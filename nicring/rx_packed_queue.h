@@ -19,7 +19,7 @@
 // What the device says: the flags at the used place, loaded until they say
 // used; then length and id, once each. The id must name a chain that is out, or
 // the queue is broken (see rx_split_queue.h). A used descriptor without the
-// WRITE flag has no length (2.8.1): that is taken for 0 bytes.
+// WRITE flag has no length (2.8.4): that is taken for 0 bytes.
 //
 // The interrupt (2.8.10): disabled, enabled, or with VIRTIO_F_EVENT_IDX "at the
 // place behind what was consumed". The place is written before the flags that

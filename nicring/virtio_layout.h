@@ -75,7 +75,7 @@ constexpr void WritePackedDescriptor(std::byte* p, Iova at, std::uint32_t bytes,
 }
 
 // Split, EVENT_IDX: the side that moved an index from `before` to `after` must
-// tell the other, which asked to be told when it passes `event` (2.7.7.1).
+// tell the other, which asked to be told when it passes `event` (2.7.10.1).
 constexpr bool NeedsEvent(std::uint16_t event, std::uint16_t after,
                           std::uint16_t before) {
   return static_cast<std::uint16_t>(after - event - 1) <

@@ -5,7 +5,7 @@
 #define DMAMAP_TESTING_SIM_E1000_TX_H_
 
 // SimE1000Tx: the transmitter of an Intel 8254x with legacy descriptors, as a
-// driver meets it (8254x Software Developer's Manual, 3.3 and 3.4). Reaches
+// driver meets it (8254x Software Developer's Manual: transmit). Reaches
 // memory through a DevicePort only, one access at a time:
 //   the descriptor | its data | DD, if a report was asked for
 // What it sent is kept, for a test to compare. A descriptor that a driver must
