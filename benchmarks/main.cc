@@ -21,6 +21,7 @@
 #include "benchmarks/engine.h"
 #include "benchmarks/iotlb_rows.h"
 #include "benchmarks/iova_rows.h"
+#include "benchmarks/load_rows.h"
 #include "benchmarks/machine.h"
 #include "benchmarks/op_timer.h"
 #include "benchmarks/options.h"
@@ -72,6 +73,7 @@ absl::Status AddRows(const Options& options, const std::string& program,
         report, {.repetitions = options.repetitions, .quick = options.quick});
     AddE100Rows(report, options.frames);
     AddRingRows(report, {.quick = options.quick});
+    AddLoadRows(report, options.load);
   }
   return absl::OkStatus();
 }

@@ -41,13 +41,50 @@ ABSL_FLAG(std::uint64_t, frames, 0,
           "N: frames through the e100 ring (default 1000000)");
 ABSL_FLAG(std::uint64_t, ageing_ops, 0,
           "N: allocations and frees of iova/ageing (default 1000000000)");
+ABSL_FLAG(std::uint64_t, load_interrupt_ns, 0,
+          "N: what an interrupt costs in nicring/load_* (default 2000)");
+ABSL_FLAG(std::uint64_t, load_frame_ns, 0,
+          "N: what a frame costs there, the ring's part being 30 % (default "
+          "500)");
+ABSL_FLAG(std::string, load_arrivals, "poisson",
+          "poisson, even or bursts: how frames arrive there");
 
 namespace dmamap::bench {
 namespace {
 
-constexpr const char* kFlags[] = {"json",   "filter",    "quick",
-                                  "trace",  "traces",    "repetitions",
-                                  "frames", "ageing_ops"};
+constexpr const char* kFlags[] = {
+    "json",          "filter",       "quick",
+    "trace",         "traces",       "repetitions",
+    "frames",        "ageing_ops",   "load_interrupt_ns",
+    "load_frame_ns", "load_arrivals"};
+
+// The simulated time base of nicring/load_*.
+absl::Status ReadLoadOptions(LoadOptions& load) {
+  constexpr std::uint64_t kMost = 1'000'000;  // ns
+  const std::uint64_t interrupt = absl::GetFlag(FLAGS_load_interrupt_ns);
+  const std::uint64_t frame = absl::GetFlag(FLAGS_load_frame_ns);
+  if (interrupt > kMost || frame > kMost) {
+    return absl::InvalidArgumentError(
+        "--load-interrupt-ns and --load-frame-ns must be at most 1000000");
+  }
+  if (interrupt != 0) load.costs.interrupt = interrupt;
+  if (frame != 0) {
+    load.costs.driver = frame * 3 / 10;
+    load.costs.stack = frame - load.costs.driver;
+  }
+  const std::string arrivals = absl::GetFlag(FLAGS_load_arrivals);
+  if (arrivals == "poisson") {
+    load.arrivals = Arrivals::kPoisson;
+  } else if (arrivals == "even") {
+    load.arrivals = Arrivals::kEven;
+  } else if (arrivals == "bursts") {
+    load.arrivals = Arrivals::kBursts;
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--load-arrivals: not poisson, even or bursts: ", arrivals));
+  }
+  return absl::OkStatus();
+}
 
 // `bazel run` changes the folder; the user meant the one he called it in.
 std::string FromUsersFolder(const std::string& path) {
@@ -99,6 +136,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
     options.frames = 50'000;
     options.events = 20'000;
     options.ageing_ops = 1'000'000;
+    options.load.frames = 2'000;
   }
   const int repetitions = absl::GetFlag(FLAGS_repetitions);
   const bool given = repetitions != std::numeric_limits<int>::min();
@@ -106,6 +144,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
     return absl::InvalidArgumentError("--repetitions must be 1 to 1000");
   }
   if (given) options.repetitions = repetitions;
+  if (absl::Status s = ReadLoadOptions(options.load); !s.ok()) return s;
   const std::uint64_t frames = absl::GetFlag(FLAGS_frames);
   if (frames != 0) options.frames = frames;
   const std::uint64_t ageing_ops = absl::GetFlag(FLAGS_ageing_ops);

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "benchmarks/load_curve.h"
 
 namespace dmamap::bench {
 
@@ -24,6 +25,7 @@ struct Options {
   std::uint64_t frames = 1'000'000;
   std::uint64_t events = 0;  // of each trace; 0: all
   std::uint64_t ageing_ops = 1'000'000'000;
+  LoadOptions load;  // of nicring/load_*
 };
 
 // Reads the command line. `--quick` lowers what was not given on it.
