@@ -9,9 +9,17 @@
 // Every byte goes over only when a driver says so: a missing sync, a sync of
 // the wrong bytes or a wrong direction shows at once, where an identity mapping
 // would forgive it. Device memory that the driver did not ask to be filled
-// (kSkipSync, kDeviceOverwritesAll) holds kPoison. I/O addresses are never used
-// twice, and a hole lies between two mappings: an access after unmap, or past
-// the end, is refused and counted.
+// (kSkipSync, kDeviceOverwritesAll) holds kPoison; a buffer that only the
+// device writes holds kPoison for the CPU until it is synced. I/O addresses are
+// never used twice, and a hole lies between two mappings: an access after
+// unmap, or past the end, is refused and counted.
+//
+// On the spot: on_violation is called in the middle of the access that is
+// wrong, so that a test can stop there, the culprit on the stack. With `strict`
+// that holds for a missing sync too: when the device reads what the driver has
+// changed and not synced, and when a sync or unmap overwrites what the driver
+// wrote while the buffer was the device's. Not for a test whose device runs
+// between a driver's store and its sync: there both are right.
 //
 // The device reaches memory through port(). A hook runs before every operation,
 // and between any two steps of a sync, for a test that lets the device run
@@ -36,6 +44,14 @@
 
 namespace dmamap::inline v0 {
 
+enum class CopyingViolation : std::uint8_t {
+  kRefused,           // a driver's call that was wrong: also a wrong direction
+  kDeviceNotMapped,   // a device access outside mappings
+  kDevicePermission,  // a device access against the direction
+  kStaleRead,         // strict: the device read what was not synced to it
+  kLostWrite,         // strict: the driver wrote what was not its own
+};
+
 struct CopyingMapperOptions {
   Iova first = Iova(0x10000);  // of the first mapping
   // Bytes that a sync of at most 64 bytes copies in one step, and which end it
@@ -43,6 +59,9 @@ struct CopyingMapperOptions {
   std::size_t copy_step = 2;
   bool descending = false;
   std::size_t limit = SIZE_MAX;  // live mappings; kLimit beyond
+  bool strict = false;
+  // Called inside the mapper's lock: must not call the mapper.
+  std::function<void(CopyingViolation)> on_violation = nullptr;
 };
 
 struct CopyingMapperCounters {
@@ -51,6 +70,8 @@ struct CopyingMapperCounters {
   std::uint64_t refused = 0;            // driver calls that were wrong
   std::uint64_t device_not_mapped = 0;  // device accesses outside mappings
   std::uint64_t device_permission = 0;  // device accesses against direction
+  std::uint64_t stale_reads = 0;        // strict
+  std::uint64_t lost_writes = 0;        // strict
 };
 
 class CopyingMapper {
@@ -94,10 +115,16 @@ class CopyingMapper {
     const Result<PhysRange> range = PhysRange::FromSize(buffer, size);
     if (!range.ok()) return Refuse(range.error());
     if (live_.size() >= options_.limit) return Error::kLimit;
-    Live live{buffer, {}, std::vector<std::byte>(size, kPoison)};
+    Live live{buffer, {}, std::vector<std::byte>(size, kPoison), {}};
     if (!Has(attributes, MapAttributes::kSkipSync) &&
         !Has(attributes, MapAttributes::kDeviceOverwritesAll)) {
       std::memcpy(live.device.data(), PointerTo(buffer), size);
+    }
+    if (direction == Direction::kFromDevice) {
+      std::memset(PointerTo(buffer), static_cast<int>(kPoison), size);
+    }
+    if (options_.strict) {
+      live.shown.assign(PointerTo(buffer), PointerTo(buffer) + size);
     }
     live.mapping = Mapping{next_, size, direction, ++tag_};
     next_ = next_ + (size / kHole + 2) * kHole;
@@ -116,6 +143,7 @@ class CopyingMapper {
     if (!live.ok()) return live.error();
     if (DeviceWrites(mapping.direction) &&
         !Has(attributes, MapAttributes::kSkipSync)) {
+      FindLostWrite(**live, 0, (*live)->device.size());
       std::memcpy(PointerTo((*live)->buffer), (*live)->device.data(),
                   (*live)->device.size());
     }
@@ -167,11 +195,25 @@ class CopyingMapper {
     PhysAddr buffer;
     Mapping mapping;
     std::vector<std::byte> device;  // what the device sees
+    std::vector<std::byte> shown;   // strict: the buffer when last synced
   };
 
+  void Tell(std::uint64_t& counter, CopyingViolation violation) {
+    ++counter;
+    if (options_.on_violation) options_.on_violation(violation);
+  }
   Error Refuse(Error error) {
-    ++counters_.refused;
+    Tell(counters_.refused, CopyingViolation::kRefused);
     return error;
+  }
+  // True when the driver has written to [at, at+n) since the last sync of it.
+  static bool Changed(const Live& live, std::size_t at, std::size_t n) {
+    return !live.shown.empty() && std::memcmp(PointerTo(live.buffer) + at,
+                                              live.shown.data() + at, n) != 0;
+  }
+  void FindLostWrite(const Live& live, std::size_t at, std::size_t n) {
+    if (!Changed(live, at, n)) return;
+    Tell(counters_.lost_writes, CopyingViolation::kLostWrite);
   }
   void RunHook() {
     if (hook_) hook_();
@@ -209,8 +251,10 @@ class CopyingMapper {
       const std::size_t part = options_.descending ? steps - 1 - i : i;
       const std::size_t at = part * step;
       const std::size_t left = static_cast<std::size_t>(size) - at;
-      Copy(**live, static_cast<std::size_t>(offset) + at,
-           left < step ? left : step, device);
+      const std::size_t from = static_cast<std::size_t>(offset) + at;
+      const std::size_t n = left < step ? left : step;
+      if (device == Permission::kWrite) FindLostWrite(**live, from, n);
+      Copy(**live, from, n, device);
     }
     return Ok();
   }
@@ -223,6 +267,7 @@ class CopyingMapper {
     } else {
       std::memcpy(live.device.data() + at, cpu, n);
     }
+    if (!live.shown.empty()) std::memcpy(live.shown.data() + at, cpu, n);
   }
 
   // Moves the prefix of [at, at+n) that lies in one mapping.
@@ -232,20 +277,24 @@ class CopyingMapper {
     if (n == 0) return {0, Ok()};
     auto it = live_.upper_bound(at);
     if (it == live_.begin() || at - (--it)->first >= it->second.mapping.size) {
-      ++counters_.device_not_mapped;
+      Tell(counters_.device_not_mapped, CopyingViolation::kDeviceNotMapped);
       return {0, Error::kNotMapped};
     }
     Live& live = it->second;
     if (!Allows(PermissionFor(live.mapping.direction), wanted)) {
-      ++counters_.device_permission;
+      Tell(counters_.device_permission, CopyingViolation::kDevicePermission);
       return {0, Error::kPermission};
     }
     const std::size_t offset = static_cast<std::size_t>(at - it->first);
     const std::size_t reach = live.device.size() - offset;
     const std::size_t part = n < reach ? n : reach;
+    if (wanted == Permission::kRead && Changed(live, offset, part)) {
+      Tell(counters_.stale_reads, CopyingViolation::kStaleRead);
+    }
     move(std::size_t{0}, live.device.data() + offset, part);
     if (part == n) return {n, Ok()};
-    ++counters_.device_not_mapped;  // a hole follows every mapping
+    // A hole follows every mapping.
+    Tell(counters_.device_not_mapped, CopyingViolation::kDeviceNotMapped);
     return {part, Error::kNotMapped};
   }
 

@@ -9,6 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "testing/device_port.h"
 
@@ -165,6 +168,93 @@ TEST(IdentityPort, ReachesItsWindowOnly) {
       EXPECT_EQ(std::memcmp(in.data(), out.data(), n), 0);
     }
   }
+}
+
+// What the CPU may not look at yet does not look like data.
+TEST(CopyingMapper, ABufferOfTheDeviceIsPoisonForTheCpu) {
+  CopyingMapper mapper;
+  CopyingMapper::Port port = mapper.port();
+  std::array<std::byte, 8> buffer{};
+  const Mapping m =
+      *mapper.Map(PhysAddrOf(buffer.data()), 8, Direction::kFromDevice);
+  const std::byte seven{7};
+  ASSERT_TRUE(port.Write(m.iova, &seven, 1).ok());
+  EXPECT_EQ(buffer[0], CopyingMapper::kPoison);
+  EXPECT_EQ(buffer[1], CopyingMapper::kPoison);
+  ASSERT_TRUE(mapper.SyncForCpu(m, 0, 1).ok());
+  EXPECT_EQ(buffer[0], seven);
+  EXPECT_EQ(buffer[1], CopyingMapper::kPoison);
+  ASSERT_TRUE(mapper.Unmap(m).ok());
+  EXPECT_EQ(buffer[1], std::byte{0});  // what the device did not write
+}
+
+// A mapper that remembers what it was told of.
+struct Strict {
+  Strict() {
+    CopyingMapperOptions options;
+    options.strict = true;
+    options.on_violation = [this](CopyingViolation v) { seen.push_back(v); };
+    mapper.emplace(options);
+    port.emplace(&*mapper);
+  }
+  std::vector<CopyingViolation> Take() { return std::exchange(seen, {}); }
+
+  std::vector<CopyingViolation> seen;
+  std::optional<CopyingMapper> mapper;
+  std::optional<CopyingMapper::Port> port;
+  std::array<std::byte, 8> buffer{};
+};
+using Violations = std::vector<CopyingViolation>;
+
+TEST(CopyingMapper, AMissingSyncToTheDeviceIsToldWhenItReads) {
+  Strict s;
+  const Mapping m =
+      *s.mapper->Map(PhysAddrOf(s.buffer.data()), 8, Direction::kBidirectional);
+  std::byte byte{};
+  s.buffer[3] = std::byte{9};
+  ASSERT_TRUE(s.port->Read(m.iova + 2, &byte, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{});  // it does not look at that byte
+  ASSERT_TRUE(s.port->Read(m.iova + 3, &byte, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kStaleRead});
+  ASSERT_TRUE(s.mapper->SyncForDevice(m, 3, 1).ok());
+  ASSERT_TRUE(s.port->Read(m.iova + 3, &byte, 1).ok());
+  EXPECT_EQ(byte, std::byte{9});
+  EXPECT_EQ(s.Take(), Violations{});
+  EXPECT_EQ(s.mapper->counters().stale_reads, 1u);
+}
+
+TEST(CopyingMapper, AWriteIntoTheDevicesBufferIsToldWhenItIsLost) {
+  Strict s;
+  const Mapping m =
+      *s.mapper->Map(PhysAddrOf(s.buffer.data()), 8, Direction::kBidirectional);
+  const std::byte seven{7};
+  ASSERT_TRUE(s.port->Write(m.iova, &seven, 1).ok());
+  ASSERT_TRUE(s.mapper->SyncForCpu(m, 0, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{});  // what the device wrote is no write
+  s.buffer[5] = std::byte{1};
+  ASSERT_TRUE(s.mapper->SyncForCpu(m, 4, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{});
+  ASSERT_TRUE(s.mapper->SyncForCpu(m, 5, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kLostWrite});
+  s.buffer[6] = std::byte{1};
+  ASSERT_TRUE(s.mapper->Unmap(m).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kLostWrite});
+}
+
+TEST(CopyingMapper, AWrongDirectionIsToldOnBothSides) {
+  Strict s;
+  const PhysAddr at = PhysAddrOf(s.buffer.data());
+  const Mapping to = *s.mapper->Map(at, 8, Direction::kToDevice);
+  std::byte byte{};
+  EXPECT_FALSE(s.port->Write(to.iova, &byte, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kDevicePermission});
+  EXPECT_FALSE(s.mapper->SyncForCpu(to, 0, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kRefused});
+  ASSERT_TRUE(s.mapper->Unmap(to).ok());
+  EXPECT_FALSE(s.port->Read(to.iova, &byte, 1).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kDeviceNotMapped});
+  EXPECT_FALSE(s.mapper->Unmap(to).ok());
+  EXPECT_EQ(s.Take(), Violations{CopyingViolation::kRefused});
 }
 
 }  // namespace
