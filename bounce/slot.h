@@ -14,6 +14,7 @@
 //                Map            Unmap (one at a time: kClaimed)
 //   kFree -> kFilling -> kLive -> [kClaimed ->] kEnding -> kFree
 //                                                       -> kQuarantined
+//                                                       -> kRetired -> kFree
 //
 // Fields other than the word are written by whoever took the word from kFree,
 // before the word says so. They are atomic because a caller may hand back a
@@ -56,6 +57,7 @@ enum class SlotState : std::uint8_t {
   kClaimed,      // the same, but one call is about to end it
   kEnding,       // out of the device's reach; address and pages still taken
   kQuarantined,  // taken for ever
+  kRetired,      // taken until an invalidation has passed; no call is at it
 };
 
 // The word of a slot: tag (32 bits), pins (24), state (8).

@@ -18,9 +18,9 @@
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "domain/coherent_table.h"
 #include "domain/counters.h"
 #include "domain/options.h"
-#include "iotlb/iotlb.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
@@ -61,7 +61,7 @@ struct DomainCore {
                  Policies::template Atom>
       counters;
   typename Policies::LockType lock;
-  Iotlb iotlb;  // of the coherent space
+  CoherentTable<typename Policies::Invalidation> iotlb{invalidation};
   std::uint64_t coherent = 0;
   std::uint64_t refused = 0;
   Atom<std::uint64_t> quarantined{0};
@@ -119,8 +119,14 @@ struct DomainCore {
   // E2, acquire: pairs with E1. REQUIRES: the lock.
   bool IsEnding() const { return ending.load(std::memory_order_acquire) != 0; }
 
-  // Counts a call that named something that is not there, and passes it on.
-  // REQUIRES: the lock.
+  // Counts a call that named a mapping that is not there, and passes it on.
+  Error RefuseStream(Error error) {
+    if (error != Error::kBusy && error != Error::kInvalidArgument) {
+      counters.Count([](auto& line) { line.refused.Add(); });
+    }
+    return error;
+  }
+  // The same for a coherent block. REQUIRES: the lock.
   Error Refuse(Error error) {
     ++refused;
     return error;

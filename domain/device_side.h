@@ -38,8 +38,19 @@ Result<DeviceView> Domain<Policies>::Translate(Iova at, std::uint64_t length,
     return DeviceView{PointerTo(t->address), behind + 1};
   }
   const auto& stream = spaces_->stream;
-  typename internal::StreamSpace<Policies>::Shown found;
-  const auto page = spaces_->stream.Touch(at, [&]() -> Result<void> {
+  if constexpr (kHasTables)
+    return stream.Translate(at, length, wanted);
+  else
+    return TranslateBounced(at, length, wanted);
+}
+
+template <class Policies>
+Result<DeviceView> Domain<Policies>::TranslateBounced(Iova at,
+                                                      std::uint64_t length,
+                                                      Permission wanted) {
+  auto& stream = spaces_->stream;
+  typename Spaces::Stream::Shown found;
+  const auto page = stream.Touch(at, [&]() -> Result<void> {
     const auto m = stream.LookUp(at);
     if (!m.ok()) return m.error();
     if (!Allows(PermissionFor(m->b.direction), wanted)) {
@@ -65,6 +76,14 @@ Result<FaultPage> Domain<Policies>::Fault(Iova at) {
     Guard guard(core_.lock);
     return spaces_->coherent.PageAt(at);
   }
+  if constexpr (kHasTables)
+    return spaces_->stream.Fault(at);
+  else
+    return FaultBounced(at);
+}
+
+template <class Policies>
+Result<FaultPage> Domain<Policies>::FaultBounced(Iova at) {
   Permission permission = Permission::kNone;
   const auto page = spaces_->stream.Touch(at, [&]() -> Result<void> {
     const Result<Permission> all = spaces_->stream.PagePermission(at);

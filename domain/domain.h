@@ -56,13 +56,17 @@
 
 #include "dma/address.h"
 #include "dma/direction.h"
+#include "dma/iommu_map.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/coherent.h"
 #include "domain/core.h"
+#include "domain/mapped_stream.h"
+#include "domain/mode.h"
 #include "domain/options.h"
+#include "domain/segments.h"
 #include "domain/stream.h"
 
 namespace dmamap::inline v0 {
@@ -137,6 +141,13 @@ class Domain {
   Result<void> MapScatter(std::span<const ScatterEntry> list,
                           Direction direction, std::span<Mapping> mappings,
                           MapAttributes attributes = MapAttributes::kNone);
+  // The same, and what the device is told of them: their segments, as
+  // DomainOptions::segments limits them, into the front of `segments`; how
+  // many. kLimit, and nothing is mapped, when they do not fit.
+  Result<std::size_t> MapScatter(
+      std::span<const ScatterEntry> list, Direction direction,
+      std::span<Mapping> mappings, std::span<DeviceSegment> segments,
+      MapAttributes attributes = MapAttributes::kNone);
   // Ends all, or, when one of them is refused, none; errors as for Unmap.
   Result<void> UnmapScatter(std::span<const Mapping> mappings,
                             MapAttributes attributes = MapAttributes::kNone) {
@@ -156,6 +167,56 @@ class Domain {
   Result<void> FreeCoherent(const CoherentBlock& block) {
     if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->coherent.Free(block);
+  }
+
+  // --- Addresses first, buffers later ---
+  // For a buffer that comes in pieces: the addresses are taken once, in one
+  // run, and nothing is searched for or invalidated for each piece's. Needs
+  // tables: kUnsupported without an IommuMap, and with kPooled.
+
+  // Takes the addresses of `size` bytes (not 0), the first as far into its page
+  // as `like` is. kNoSpace, kNoMemory, kLimit.
+  Result<Reservation> Reserve(std::uint64_t size, PhysAddr like = PhysAddr());
+  // Puts `size` bytes from `buffer` behind the addresses from `offset` on; a
+  // mapping like any other, but that Unlink ends it and not Unmap (kMismatch).
+  // The device may use it after SyncLinks. kOutOfRange beyond the reservation,
+  // kInvalidArgument when address and buffer differ in their offset in a page,
+  // kOverlap when a page has a link; kNotMapped, kMismatch: no such
+  // reservation; and as Map.
+  Result<Mapping> Link(const Reservation& reservation, std::uint64_t offset,
+                       PhysAddr buffer, std::uint64_t size, Direction direction,
+                       MapAttributes attributes = MapAttributes::kNone);
+  // Once, for all links made before. What the IommuMap returns: they are not to
+  // be used, but are still to be unlinked.
+  Result<void> SyncLinks(const Reservation& reservation);
+  // Ends all, or none, with one invalidation, deferred domains too. Errors as
+  // for UnmapScatter. Their addresses stay the reservation's.
+  Result<void> Unlink(std::span<const Mapping> links,
+                      MapAttributes attributes = MapAttributes::kNone);
+  // Gives the addresses back. kBusy while a link lives, or is in quarantine.
+  Result<void> Release(const Reservation& reservation);
+
+  // --- When a buffer is safe (DomainOptions::flush) ---
+
+  // Strict: what an Unmap has returned for is safe. Deferred: only bytes of
+  // bounce pages are; what the device reached itself, it may reach until an
+  // invalidation is over. Retired() stands for all Unmaps before it, IsSafe
+  // says whether it is (it becomes so with later Unmaps, Poll or Flush).
+  SafetyTicket Retired() {
+    return open() ? spaces_->stream.Ticket() : SafetyTicket{};
+  }
+  bool IsSafe(SafetyTicket ticket) const {
+    return !open() || spaces_->stream.IsOver(ticket);
+  }
+  // Invalidates now for all that waits; when it is Ok, all that was unmapped
+  // before is safe and its addresses are free. What the Invalidation returns:
+  // it waits on. kShutDown.
+  Result<void> Flush() {
+    return core_.IsOpen() ? spaces_->stream.Flush() : Error::kShutDown;
+  }
+  // For a timer: the same, if something waits longer than flush.max_age.
+  Result<void> Poll() {
+    return core_.IsOpen() ? spaces_->stream.Poll() : Error::kShutDown;
   }
 
   // --- The device's side ---
@@ -231,6 +292,12 @@ class Domain {
     // relaxed: a statistic.
     stats.quarantined = core_.quarantined.load(std::memory_order_relaxed);
     core_.counters.AddTo(stats);
+    if (open()) {
+      stats.waiting = spaces_->stream.waiting();
+      if constexpr (kHasTables) {
+        stats.copy_limit = spaces_->stream.cost().limit();
+      }
+    }
     return stats;
   }
   const DomainOptions& options() const { return options_; }
@@ -246,9 +313,12 @@ class Domain {
   }
 
  private:
+  // Whether the device goes through tables that the domain fills.
+  static constexpr bool kHasTables = IommuMap<typename Policies::Invalidation>;
   struct Spaces {
+    using Stream = typename internal::StreamFor<Policies, kHasTables>::Type;
     explicit Spaces(Core& core) : stream(core), coherent(core) {}
-    internal::StreamSpace<Policies> stream;
+    Stream stream;
     internal::CoherentSpace<Policies> coherent;
   };
 
@@ -259,6 +329,11 @@ class Domain {
            internal::DomainPhase::kNotYet;
   }
   static Result<void> Validate(const DomainOptions& o);
+  Result<DeviceView> TranslateBounced(Iova at, std::uint64_t length,
+                                      Permission wanted);
+  Result<FaultPage> FaultBounced(Iova at);
+  // REQUIRES: open(), kHasTables.
+  bool HasTables() const { return spaces_->stream.has_tables(); }
   void DestroySpaces() {
     if (spaces_ != nullptr) spaces_->~Spaces();
     spaces_ = nullptr;
@@ -272,74 +347,13 @@ class Domain {
   DomainOptions options_;
 };
 
-template <class Policies>
-Result<void> Domain<Policies>::Validate(const DomainOptions& o) {
-  const std::uint64_t first = o.page.bytes();
-  const bool pages_fit = o.page.shift() >= 6 && o.bounce_page.shift() <= 30 &&
-                         o.page.shift() <= o.bounce_page.shift();
-  const bool sizes_fit = o.bounce_page.IsAligned(o.bounce_size) &&
-                         o.bounce_size / first >= 2 &&
-                         o.limit.value() >= o.bounce_size &&
-                         o.page.Offset(o.limit.value()) == o.page.mask();
-  const bool mask_fits = (o.min_align_mask & (o.min_align_mask + 1)) == 0 &&
-                         o.min_align_mask <= o.page.mask();
-  return pages_fit && sizes_fit && mask_fits
-             ? Ok()
-             : Result<void>(Error::kInvalidArgument);
-}
-
-template <class Policies>
-Result<void> Domain<Policies>::Init(const DomainOptions& options) {
-  if (open()) return Error::kBusy;
-  if (const auto r = Validate(options); !r.ok()) return r;
-  spaces_ = ::new (static_cast<void*>(room_)) Spaces(core_);
-  Result<void> result = spaces_->stream.Init(options);
-  if (result.ok()) result = spaces_->coherent.Init(options);
-  if (result.ok()) result = core_.iotlb.Init({});
-  if (result.ok()) result = core_.counters.Init();
-  if (!result.ok()) {
-    DestroySpaces();
-    return result;
-  }
-  options_ = options;
-  core_.bounded = options.max_mappings != 0;
-  // relaxed: published by O1.
-  core_.quota.store(options.max_mappings, std::memory_order_relaxed);
-  // O1, release: pairs with O2. Publishes spaces_ and options_.
-  core_.phase.store(internal::DomainPhase::kOpen, std::memory_order_release);
-  return Ok();
-}
-
-template <class Policies>
-Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
-                                          Direction direction,
-                                          std::span<Mapping> mappings,
-                                          MapAttributes attributes) {
-  if (!core_.IsOpen()) return Error::kShutDown;
-  if (list.empty() || mappings.size() < list.size()) {
-    return Error::kInvalidArgument;
-  }
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    const Result<Mapping> m =
-        Map(list[i].buffer, list[i].size, direction, attributes);
-    if (m.ok()) {
-      mappings[i] = *m;
-      continue;
-    }
-    // The device was told none of these addresses: nothing to copy back.
-    if (i != 0) {
-      (void)UnmapScatter(mappings.first(i), MapAttributes::kSkipSync).ok();
-    }
-    return m.error();
-  }
-  return Ok();
-}
-
 static_assert(CoherentMapper<Domain<>>);
 
 }  // namespace dmamap::inline v0
 
 #include "domain/device_side.h"  // IWYU pragma: export
+#include "domain/driver_side.h"  // IWYU pragma: export
+#include "domain/setup.h"        // IWYU pragma: export
 #include "domain/teardown.h"     // IWYU pragma: export
 
 #endif  // DMAMAP_DOMAIN_DOMAIN_H_

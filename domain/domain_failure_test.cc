@@ -10,59 +10,20 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <new>
 #include <vector>
 
 #include "domain/domain.h"
+#include "domain/failing_new_for_test.h"
 #include "domain/parts_for_test.h"
 #include "testing/domain_port.h"
-
-namespace {
-
-// The next but fail_in allocation by nothrow new fails, once.
-thread_local std::uint64_t fail_in = ~std::uint64_t{0};
-bool FailsNow() { return fail_in-- == 0; }
-
-}  // namespace
-
-// noinline: g++ 12 warns of a pair of which it sees through one only.
-[[gnu::noinline]] void* operator new(std::size_t n,
-                                     const std::nothrow_t&) noexcept {
-  return FailsNow() ? nullptr : std::malloc(n == 0 ? 1 : n);
-}
-[[gnu::noinline]] void* operator new(std::size_t n, std::align_val_t align,
-                                     const std::nothrow_t&) noexcept {
-  const auto a = static_cast<std::size_t>(align);
-  return FailsNow() ? nullptr : std::aligned_alloc(a, (n + a - 1) / a * a);
-}
-[[gnu::noinline]] void operator delete(void* p,
-                                       const std::nothrow_t&) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void operator delete(void* p, std::size_t,
-                                       std::align_val_t) noexcept {
-  std::free(p);
-}
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  void* p = std::malloc(n == 0 ? 1 : n);
-  if (p == nullptr) std::abort();
-  return p;
-}
 
 namespace dmamap {
 namespace {
 
 using testing_parts::Bytes;
+using testing_parts::fail_in;
 using testing_parts::Pattern;
 using testing_parts::WatchedDomain;
 

@@ -22,6 +22,9 @@
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "domain/mode.h"
+#include "domain/segments.h"
+#include "iova/flush_options.h"
 #include "iova/standard.h"
 
 namespace dmamap::inline v0 {
@@ -36,7 +39,7 @@ namespace dmamap::inline v0 {
 struct DomainPolicies {
   using Memory = DirectMemory;          // MemoryAccess: the original buffers
   using Pages = HeapPages;              // PageSource: what the device sees
-  using Invalidation = NoInvalidation;  // Invalidator
+  using Invalidation = NoInvalidation;  // Invalidator; an IommuMap: all modes
   using LockType = SpinLock;            // Lock around the coherent space
   using Cpu = ThreadSlots;              // CpuLocal of the counters
   using Allocator = StandardAllocator;  // I/O addresses, thread-safe
@@ -47,6 +50,8 @@ struct DomainPolicies {
   // as long as some mapping begins there: for embedders who have shown their
   // drivers right elsewhere.
   static constexpr bool kCheckMappings = true;
+  // FlushQueuePolicy of a deferred domain: its clock and its locks.
+  using Flush = FlushQueuePolicy;
   // AsymmetricFence between maps, which are many, and faults, which are few.
   template <template <class> class A>
   using Fence = SymmetricFence<A>;
@@ -54,12 +59,12 @@ struct DomainPolicies {
 
 // A mapping or coherent block that nobody has ended.
 struct Leak {
-  enum class Kind : std::uint8_t { kStream, kCoherent };
+  enum class Kind : std::uint8_t { kStream, kCoherent, kReservation };
   Kind kind = Kind::kStream;
   Range range;      // I/O addresses
-  PhysAddr memory;  // the buffer, or the block's own memory
+  PhysAddr memory;  // the buffer, the block's own memory, or nothing
   Direction direction = Direction::kBidirectional;
-  std::uint32_t tag = 0;  // Mapping::tag; 0 for a coherent block
+  std::uint32_t tag = 0;  // Mapping's, Reservation's; 0 for a coherent block
 };
 
 struct DomainOptions {
@@ -86,6 +91,28 @@ struct DomainOptions {
   // Most mappings and coherent blocks at a time, together; 0: no bound. A bound
   // makes all threads count on one counter.
   std::size_t max_mappings = 0;
+  // All but kBounce: kUnsupported unless the Invalidation is an IommuMap. With
+  // one, `page` is at least its page, and bounce_page is not used.
+  DomainMode mode = DomainMode::kBounce;
+  // kAutomatic: bytes of the stream space, from its beginning, for the pool,
+  // whole pages; the rest is for mappings. 0: half.
+  std::uint64_t pool_size = 0;
+  AutomaticOptions automatic = {};
+  // What MapScatter makes descriptors of.
+  SegmentLimits segments = {};
+  // Whether Unmap waits for its invalidation (kStrict), or its address, and
+  // whatever a device may still reach, waits for one that serves many. Then
+  // what a device writes between an Unmap and that invalidation goes to a
+  // bounce page that nobody reads, or, where the device reaches a buffer
+  // itself, into that buffer: see on_safe.
+  FlushQueueOptions flush = {.mode = FlushMode::kStrict};
+  // Called once for each piece of a buffer that the device reached itself, when
+  // it cannot any more: by Unmap if that is strict, later if it is deferred, by
+  // whoever waits for the invalidation. Never for what is in quarantine. Null:
+  // nobody is told (Domain::Retired is another way to know). From any thread,
+  // under a lock: it must not use the domain.
+  void (*on_safe)(void* context, PhysRange memory) = nullptr;
+  void* safe_context = nullptr;
   // Called by the destructor, in order of addresses, for each mapping and block
   // that is live then; after a Shutdown that succeeded none is. Null: nobody is
   // told. It must not use the domain, and allocates nothing unless it wants to.
@@ -130,6 +157,8 @@ struct DomainStats {
   std::uint64_t high_water = 0;   // most of them at a time (counters.h)
   std::uint64_t coherent = 0;     // coherent blocks now
   std::uint64_t quarantined = 0;  // of both, given up: invalidation failed
+  std::uint64_t waiting = 0;      // unmapped, for an invalidation (deferred)
+  std::uint64_t copy_limit = 0;   // kAutomatic: bytes; what is longer is mapped
 };
 
 }  // namespace dmamap::inline v0

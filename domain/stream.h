@@ -21,7 +21,9 @@
 // Order of Unmap: word kEnding, so that no new access begins; Invalidate, so
 // that none goes on; only then copy back, from memory that nobody changes; then
 // the address; and last the word, which a Map that gets the address waits for.
-// If the invalidation fails, address and pages stay taken for ever.
+// If the invalidation fails, address and pages stay taken for ever. Deferred
+// (FlushMode), nobody waits for it: the bytes are copied back at once, and the
+// slots, with what a device may write there meanwhile, wait in the Quarantine.
 
 #include <atomic>
 #include <cstddef>
@@ -38,6 +40,8 @@
 #include "domain/checker.h"
 #include "domain/core.h"
 #include "domain/options.h"
+#include "domain/quarantine.h"
+#include "domain/validate.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
@@ -54,7 +58,10 @@ class StreamSpace {
   using Shown = typename BounceType::Shown;
 
   explicit StreamSpace(Core& core)
-      : core_(core), bounce_(core.pages, core.memory), checker_(bounce_) {}
+      : core_(core),
+        bounce_(core.pages, core.memory),
+        checker_(bounce_),
+        quarantine_(iova_, *this) {}
 
   // REQUIRES: Domain::Init checked the options.
   Result<void> Init(const DomainOptions& o) {
@@ -66,14 +73,15 @@ class StreamSpace {
     const auto window =
         Range::FromFirstLast(Iova(o.page.bytes()), Iova(o.bounce_size - 1));
     if (!window.ok()) return window.error();
-    return iova_.Init({.window = *window, .page = o.page});
+    const auto iova = iova_.Init({.window = *window, .page = o.page});
+    return iova.ok() ? quarantine_.Init(o.flush) : iova;
   }
 
   [[gnu::always_inline]] Result<Mapping> Map(PhysAddr buffer,
                                              std::uint64_t size,
                                              Direction direction,
                                              MapAttributes attributes) {
-    const Result<void> valid = Validate(buffer, size, direction, attributes);
+    const Result<void> valid = ValidateMap(buffer, size, direction, attributes);
     if (!valid.ok()) [[unlikely]]
       return valid.error();
     const std::uint64_t head = buffer.value() & min_align_mask_;
@@ -93,9 +101,7 @@ class StreamSpace {
   // All or nothing. REQUIRES: `mappings` is not empty.
   [[gnu::always_inline]] Result<void> Unmap(std::span<const Mapping> mappings,
                                             MapAttributes attributes) {
-    if ((static_cast<std::uint32_t>(attributes) & ~kKnownAttributes) != 0) {
-      return Error::kInvalidArgument;
-    }
+    if (!AreKnown(attributes)) return Error::kInvalidArgument;
     if (mappings.size() == 1) {
       const auto taken = checker_.Take(mappings[0], SlotState::kEnding);
       if (!taken.ok()) return Refuse(taken.error());
@@ -169,44 +175,36 @@ class StreamSpace {
   // one can come to be live (DomainPhase).
   bool IsInUse() const {
     bool used = false;
-    ForEachMapping([&](const Shown& m) {
-      used = used || m.word.state() != SlotState::kQuarantined;
-    });
+    ForEachMapping([&](const Shown& m) { used = used || IsBusy(m.word); });
     return used;
   }
   // Gives up every live mapping: pages and address stay taken. REQUIRES: no
   // other call is under way.
   void Abandon() {
     ForEachMapping([this](const Shown& m) {
-      if (m.word.state() == SlotState::kQuarantined) return;
+      if (!IsBusy(m.word)) return;
       core_.CountQuarantined();
       core_.counters.CountUnmap(0);
       bounce_.Vacate(*m.slot, SlotState::kQuarantined);
     });
   }
 
+  // Invalidates for all that was unmapped before.
+  Result<void> Flush() { return quarantine_.Drain(); }
+  Result<void> Poll() { return quarantine_.Poll(); }
+  SafetyTicket Ticket() { return quarantine_.Ticket(); }
+  bool IsOver(SafetyTicket ticket) const { return quarantine_.IsOver(ticket); }
+  std::uint64_t waiting() const { return quarantine_.size(); }
+  // The quarantine's. Under a ring's lock.
+  Result<void> InvalidateAll() { return core_.invalidation.InvalidateAll(); }
+  void Released(Iova first) {
+    bounce_.Vacate(*bounce_.SlotAt(first), SlotState::kFree);
+  }
+
   // REQUIRES: no call is under way.
   bool CheckInvariants() const;
 
  private:
-  static constexpr std::uint32_t kKnownAttributes = static_cast<std::uint32_t>(
-      MapAttributes::kSkipSync | MapAttributes::kDeviceOverwritesAll);
-
-  static Result<void> Validate(PhysAddr buffer, std::uint64_t size,
-                               Direction direction, MapAttributes attributes) {
-    if (!IsValid(direction) ||
-        (static_cast<std::uint32_t>(attributes) & ~kKnownAttributes) != 0) {
-      return Error::kInvalidArgument;
-    }
-    if (Has(attributes, MapAttributes::kDeviceOverwritesAll) &&
-        direction != Direction::kFromDevice) {
-      return Error::kInvalidArgument;
-    }
-    const Result<PhysRange> range = PhysRange::FromSize(buffer, size);
-    if (!range.ok()) return range.error();
-    return Ok();
-  }
-
   static Range Part(const Mapping& mapping, std::uint64_t offset,
                     std::uint64_t size) {
     return *Range::FromSize(mapping.iova + offset, size);
@@ -245,13 +243,7 @@ class StreamSpace {
   [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
   [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
 
-  // Counts a call that named something that is not there, and passes it on.
-  Error Refuse(Error error) {
-    if (error != Error::kBusy && error != Error::kInvalidArgument) {
-      core_.counters.Count([](auto& line) { line.refused.Add(); });
-    }
-    return error;
-  }
+  Error Refuse(Error error) { return core_.RefuseStream(error); }
 
   // The parts of Unmap: stream_unmap.h.
   struct Drain {
@@ -280,12 +272,25 @@ class StreamSpace {
   // Has every page of `part` made. REQUIRES: its mapping is live and pinned.
   Result<void> MakePages(Range part);
 
+  static bool IsBusy(SlotWord word) {
+    return word.state() != SlotState::kQuarantined &&
+           word.state() != SlotState::kRetired;
+  }
+  // The invalidation of an Unmap, or what stands for it.
+  Result<void> Invalidate(Range slots) {
+    return quarantine_.deferred() ? Ok() : core_.invalidation.Invalidate(slots);
+  }
+  [[gnu::noinline]] Result<void> Retire(Slot& slot, Range slots,
+                                        std::uint64_t pages);
+
   Core& core_;
   BounceType bounce_;
   Checker checker_;
   typename Policies::Allocator iova_;
   PageSize page_;
   std::uint64_t min_align_mask_ = 0;
+  // Last: it is drained first.
+  Quarantine<Policies, StreamSpace> quarantine_;
 };
 
 }  // namespace internal

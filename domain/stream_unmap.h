@@ -19,6 +19,7 @@
 #include "dma/result.h"
 #include "dma/version.h"
 #include "domain/checker.h"
+#include "domain/claim.h"
 #include "domain/stream.h"
 
 namespace dmamap::inline v0 {
@@ -28,22 +29,19 @@ namespace internal {
 template <class Policies>
 Result<void> StreamSpace<Policies>::UnmapAll(std::span<const Mapping> mappings,
                                              MapAttributes attributes) {
-  for (std::size_t i = 0; i < mappings.size(); ++i) {
-    const auto taken = checker_.Take(mappings[i], SlotState::kClaimed);
-    if (taken.ok()) continue;
-    bool twice = false;
-    for (const Mapping& before : mappings.first(i)) {
-      (void)bounce_.Admit(*bounce_.SlotAt(before.iova));  // live again
-      twice = twice || before == mappings[i];
-    }
-    return Refuse(twice ? Error::kNotMapped : taken.error());
-  }
-  for (const Mapping& mapping : mappings) {
-    // seq_cst: before the pages are looked at (bounce/page_table.h).
-    bounce_.SlotAt(mapping.iova)
-        ->word.exchange(SlotWord(mapping.tag, SlotState::kEnding).bits(),
-                        std::memory_order_seq_cst);
-  }
+  const auto claimed = ClaimAll(
+      mappings,
+      [&](const Mapping& m, SlotState to) -> Result<void> {
+        const auto taken = checker_.Take(m, to);
+        return taken.ok() ? Ok() : Result<void>(taken.error());
+      },
+      [&](const Mapping& m, SlotState to) {
+        // seq_cst: before the pages are looked at (bounce/page_table.h). It is
+        // the release of W1 too.
+        bounce_.SlotAt(m.iova)->word.exchange(SlotWord(m.tag, to).bits(),
+                                              std::memory_order_seq_cst);
+      });
+  if (!claimed.ok()) return Refuse(claimed.error());
   Result<void> result;
   for (const Mapping& mapping : mappings) {
     const Result<void> r =
@@ -82,7 +80,7 @@ Result<void> StreamSpace<Policies>::FinishUnmap(Slot& slot,
   const Range slots = Part(mapping, 0, mapping.size).RoundOutToPages(page_);
   bounce_.SettleAll(slots);
   const Drain drain = PlanDrain(mapping, attributes);
-  const Result<void> gone = core_.invalidation.Invalidate(slots);
+  const Result<void> gone = Invalidate(slots);
   std::uint64_t bytes = 0;
   Result<void> copied;
   if (drain.any) {
@@ -104,7 +102,7 @@ Result<void> StreamSpace<Policies>::FinishSlot(Slot& slot,
                                                MapAttributes attributes) {
   const Range slots = SlotOf(mapping.iova);
   const std::byte* const page = bounce_.SettleSlot(slot);
-  const Result<void> gone = core_.invalidation.Invalidate(slots);
+  const Result<void> gone = Invalidate(slots);
   std::uint64_t bytes = 0;
   Result<void> copied;
   if (page != nullptr && DrainsFor(mapping.direction, attributes) &&
@@ -128,14 +126,28 @@ Result<void> StreamSpace<Policies>::End(Slot& slot, Range slots,
     bounce_.Vacate(slot, SlotState::kQuarantined);
     return gone;
   }
+  if (quarantine_.deferred()) [[unlikely]]
+    return Retire(slot, slots, pages);
   const auto freed = iova_.Free(slots.first(), pages);
   bounce_.Vacate(slot, SlotState::kFree);
   return freed;
 }
 
+// All that is left to be given up waits for an invalidation.
+template <class Policies>
+Result<void> StreamSpace<Policies>::Retire(Slot& slot, Range slots,
+                                           std::uint64_t pages) {
+  bounce_.Vacate(slot, SlotState::kRetired);
+  const auto put = quarantine_.Put(slots.first(), pages);
+  if (put.ok()) return Ok();
+  core_.CountQuarantined();
+  bounce_.Vacate(slot, SlotState::kQuarantined);
+  return put;
+}
+
 template <class Policies>
 bool StreamSpace<Policies>::CheckInvariants() const {
-  bool good = bounce_.CheckInvariants();
+  bool good = bounce_.CheckInvariants() && quarantine_.CheckInvariants();
   std::uint64_t live = 0;
   std::uint64_t quarantined = 0;
   ForEachMapping([&](const Shown& m) {

@@ -43,6 +43,13 @@ std::uint64_t Domain<Policies>::ReportLeaks(Report&& report) const {
     report(Leak{Leak::Kind::kStream, m.b.body, m.b.buffer, m.b.direction,
                 m.word.tag()});
   });
+  if constexpr (kHasTables) {
+    spaces_->stream.ForEachReservation([&](Range range, std::uint32_t tag) {
+      ++count;
+      report(Leak{Leak::Kind::kReservation, range, PhysAddr(),
+                  Direction::kBidirectional, tag});
+    });
+  }
   Iova next = Iova::Min();
   for (bool more = true; more; ++count) {
     Leak leak;
@@ -101,7 +108,8 @@ Result<void> Domain<Policies>::Shutdown(Report&& report, Teardown teardown) {
     ReportLeaks(report);
     return Error::kBusy;
   }
-  const Result<void> gone = core_.invalidation.InvalidateAll();
+  Result<void> gone = core_.invalidation.InvalidateAll();
+  if (gone.ok()) gone = spaces_->stream.Flush();
   if (gone.ok()) spaces_->stream.ReclaimIdle();
   return gone;
 }

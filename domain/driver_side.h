@@ -1,0 +1,122 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_DOMAIN_DRIVER_SIDE_H_
+#define DMAMAP_DOMAIN_DRIVER_SIDE_H_
+
+// What a driver asks of a domain beside single mappings: scatter lists, and the
+// two-step form, where the device has tables. Part of domain.h, which says what
+// they promise.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dma/address.h"
+#include "dma/direction.h"
+#include "dma/mapper.h"
+#include "dma/result.h"
+#include "dma/version.h"
+#include "domain/domain.h"
+#include "domain/mode.h"
+#include "domain/options.h"
+#include "domain/segments.h"
+
+namespace dmamap::inline v0 {
+
+template <class Policies>
+Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
+                                          Direction direction,
+                                          std::span<Mapping> mappings,
+                                          MapAttributes attributes) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if (list.empty() || mappings.size() < list.size()) {
+    return Error::kInvalidArgument;
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const Result<Mapping> m =
+        Map(list[i].buffer, list[i].size, direction, attributes);
+    if (m.ok()) {
+      mappings[i] = *m;
+      continue;
+    }
+    // The device was told none of these addresses: nothing to copy back.
+    if (i != 0) {
+      (void)UnmapScatter(mappings.first(i), MapAttributes::kSkipSync).ok();
+    }
+    return m.error();
+  }
+  return Ok();
+}
+
+template <class Policies>
+Result<std::size_t> Domain<Policies>::MapScatter(
+    std::span<const ScatterEntry> list, Direction direction,
+    std::span<Mapping> mappings, std::span<DeviceSegment> segments,
+    MapAttributes attributes) {
+  const auto mapped = MapScatter(list, direction, mappings, attributes);
+  if (!mapped.ok()) return mapped.error();
+  const auto made = mappings.first(list.size());
+  const auto count = ToSegments(made, options_.segments, segments);
+  // The device was told none of these addresses.
+  if (!count.ok()) (void)UnmapScatter(made, MapAttributes::kSkipSync).ok();
+  return count;
+}
+
+template <class Policies>
+Result<Reservation> Domain<Policies>::Reserve(std::uint64_t size,
+                                              PhysAddr like) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if constexpr (kHasTables) {
+    if (HasTables()) return spaces_->stream.tables().Reserve(size, like);
+  }
+  return Error::kUnsupported;
+}
+
+template <class Policies>
+Result<Mapping> Domain<Policies>::Link(const Reservation& reservation,
+                                       std::uint64_t offset, PhysAddr buffer,
+                                       std::uint64_t size, Direction direction,
+                                       MapAttributes attributes) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if constexpr (kHasTables) {
+    if (HasTables()) {
+      return spaces_->stream.tables().Link(reservation, offset, buffer, size,
+                                           direction, attributes);
+    }
+  }
+  return Error::kUnsupported;
+}
+
+template <class Policies>
+Result<void> Domain<Policies>::SyncLinks(const Reservation& reservation) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if constexpr (kHasTables) {
+    if (HasTables()) return spaces_->stream.tables().SyncLinks(reservation);
+  }
+  return Error::kUnsupported;
+}
+
+template <class Policies>
+Result<void> Domain<Policies>::Unlink(std::span<const Mapping> links,
+                                      MapAttributes attributes) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if (links.empty()) return Error::kInvalidArgument;
+  if constexpr (kHasTables) {
+    if (HasTables()) return spaces_->stream.tables().Unlink(links, attributes);
+  }
+  return Error::kUnsupported;
+}
+
+template <class Policies>
+Result<void> Domain<Policies>::Release(const Reservation& reservation) {
+  if (!core_.IsOpen()) return Error::kShutDown;
+  if constexpr (kHasTables) {
+    if (HasTables()) return spaces_->stream.tables().Release(reservation);
+  }
+  return Error::kUnsupported;
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_DOMAIN_DRIVER_SIDE_H_
