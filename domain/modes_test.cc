@@ -180,10 +180,10 @@ INSTANTIATE_TEST_SUITE_P(
     Modes, EveryMode,
     testing::Combine(testing::ValuesIn(kModes),
                      testing::Values(FlushMode::kStrict, FlushMode::kDeferred)),
-    [](const auto& info) {
-      return NameOf(std::get<0>(info.param)) +
-             (std::get<1>(info.param) == FlushMode::kStrict ? "Strict"
-                                                            : "Deferred");
+    [](const auto& of) {
+      return NameOf(std::get<0>(of.param)) +
+             (std::get<1>(of.param) == FlushMode::kStrict ? "Strict"
+                                                          : "Deferred");
     });
 
 // --- Device masks ---
@@ -226,7 +226,7 @@ TEST_P(EveryMask, AddressesFitTheDevice) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Modes, EveryMask, testing::ValuesIn(kModes),
-                         [](const auto& info) { return NameOf(info.param); });
+                         [](const auto& of) { return NameOf(of.param); });
 
 // --- Options ---
 
