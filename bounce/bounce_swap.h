@@ -37,7 +37,10 @@ auto Bounce<Source, Memory, Atom, Fence>::UseOf(std::uint64_t index,
     const Result<Shown> m = LookAt(n);
     if (!m.ok()) continue;
     const SlotState state = m->word.state();
-    if (state == SlotState::kQuarantined) return PageUse::kForEver;
+    // A retired one is waited for by nobody who could say how long.
+    if (state == SlotState::kQuarantined || state == SlotState::kRetired) {
+      return PageUse::kForEver;
+    }
     if (m->word.is_live() && m->word.pins() == 0) continue;
     *mover = *m;
     use = PageUse::kMoving;

@@ -141,9 +141,9 @@ class Domain {
   Result<void> MapScatter(std::span<const ScatterEntry> list,
                           Direction direction, std::span<Mapping> mappings,
                           MapAttributes attributes = MapAttributes::kNone);
-  // The same, and what the device is told of them: their segments, as
-  // DomainOptions::segments limits them, into the front of `segments`; how
-  // many. kLimit, and nothing is mapped, when they do not fit.
+  // The same, and how many segments (DomainOptions::segments) the device is
+  // told, into the front of `segments`. kLimit: they do not fit; none is
+  // mapped.
   Result<std::size_t> MapScatter(
       std::span<const ScatterEntry> list, Direction direction,
       std::span<Mapping> mappings, std::span<DeviceSegment> segments,
@@ -171,8 +171,7 @@ class Domain {
 
   // --- Addresses first, buffers later ---
   // For a buffer that comes in pieces: the addresses are taken once, in one
-  // run, and nothing is searched for or invalidated for each piece's. Needs
-  // tables: kUnsupported without an IommuMap, and with kPooled.
+  // run. kUnsupported without an IommuMap, and with kPooled.
 
   // Takes the addresses of `size` bytes (not 0), the first as far into its page
   // as `like` is. kNoSpace, kNoMemory, kLimit.
@@ -181,8 +180,7 @@ class Domain {
   // mapping like any other, but that Unlink ends it and not Unmap (kMismatch).
   // The device may use it after SyncLinks. kOutOfRange beyond the reservation,
   // kInvalidArgument when address and buffer differ in their offset in a page,
-  // kOverlap when a page has a link; kNotMapped, kMismatch: no such
-  // reservation; and as Map.
+  // kOverlap when a page has a link; kNotMapped, kMismatch; and as Map.
   Result<Mapping> Link(const Reservation& reservation, std::uint64_t offset,
                        PhysAddr buffer, std::uint64_t size, Direction direction,
                        MapAttributes attributes = MapAttributes::kNone);
@@ -198,19 +196,18 @@ class Domain {
 
   // --- When a buffer is safe (DomainOptions::flush) ---
 
-  // Strict: what an Unmap has returned for is safe. Deferred: only bytes of
-  // bounce pages are; what the device reached itself, it may reach until an
-  // invalidation is over. Retired() stands for all Unmaps before it, IsSafe
-  // says whether it is (it becomes so with later Unmaps, Poll or Flush).
+  // Strict: what an Unmap has returned for is safe. Deferred: what the device
+  // reached itself, it may reach until an invalidation is over. Retired()
+  // stands for all Unmaps before it; IsSafe becomes true with later Unmaps,
+  // Poll or Flush.
   SafetyTicket Retired() {
     return open() ? spaces_->stream.Ticket() : SafetyTicket{};
   }
   bool IsSafe(SafetyTicket ticket) const {
     return !open() || spaces_->stream.IsOver(ticket);
   }
-  // Invalidates now for all that waits; when it is Ok, all that was unmapped
-  // before is safe and its addresses are free. What the Invalidation returns:
-  // it waits on. kShutDown.
+  // Invalidates now for all that waits; Ok: all that was unmapped before is
+  // safe and its addresses are free. What the Invalidation returns: it waits.
   Result<void> Flush() {
     return core_.IsOpen() ? spaces_->stream.Flush() : Error::kShutDown;
   }
@@ -244,7 +241,7 @@ class Domain {
 
   // Gives the bounce pages of `pages` (whole ones) back to the PageSource;
   // returns how many. kBusy while a mapping lies on one of them. kOutOfRange
-  // beyond the stream space.
+  // beyond the stream space; kUnsupported with tables.
   Result<std::uint64_t> Reclaim(Range pages) {
     if (!core_.IsOpen()) return Error::kShutDown;
     return spaces_->stream.Reclaim(pages);
@@ -284,22 +281,7 @@ class Domain {
 
   // Exact while no other call is under way; else each figure is one of some
   // moment.
-  DomainStats stats() const {
-    DomainStats stats;
-    Guard guard(core_.lock);
-    stats.coherent = core_.coherent;
-    stats.refused = core_.refused;
-    // relaxed: a statistic.
-    stats.quarantined = core_.quarantined.load(std::memory_order_relaxed);
-    core_.counters.AddTo(stats);
-    if (open()) {
-      stats.waiting = spaces_->stream.waiting();
-      if constexpr (kHasTables) {
-        stats.copy_limit = spaces_->stream.cost().limit();
-      }
-    }
-    return stats;
-  }
+  DomainStats stats() const;
   const DomainOptions& options() const { return options_; }
 
   // REQUIRES: no other call is under way. O(n log n) in mappings.

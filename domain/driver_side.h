@@ -5,9 +5,10 @@
 #define DMAMAP_DOMAIN_DRIVER_SIDE_H_
 
 // What a driver asks of a domain beside single mappings: scatter lists, and the
-// two-step form, where the device has tables. Part of domain.h, which says what
-// they promise.
+// two-step form, where the device has tables; and what a domain counts. Part of
+// domain.h, which says what they promise.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,6 +17,7 @@
 #include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
+#include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/domain.h"
 #include "domain/mode.h"
@@ -115,6 +117,24 @@ Result<void> Domain<Policies>::Release(const Reservation& reservation) {
     if (HasTables()) return spaces_->stream.tables().Release(reservation);
   }
   return Error::kUnsupported;
+}
+
+template <class Policies>
+DomainStats Domain<Policies>::stats() const {
+  DomainStats stats;
+  Guard guard(core_.lock);
+  stats.coherent = core_.coherent;
+  stats.refused = core_.refused;
+  // relaxed: a statistic.
+  stats.quarantined = core_.quarantined.load(std::memory_order_relaxed);
+  core_.counters.AddTo(stats);
+  if (open()) {
+    stats.waiting = spaces_->stream.waiting();
+    if constexpr (kHasTables) {
+      stats.copy_limit = spaces_->stream.cost().limit();
+    }
+  }
+  return stats;
 }
 
 }  // namespace dmamap::inline v0

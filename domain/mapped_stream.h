@@ -115,6 +115,8 @@ class MappedStream {
   Result<FaultPage> Fault(Iova at) const;
 
   Result<std::uint64_t> Reclaim(Range) { return Error::kUnsupported; }
+  // Its bounce pages are in the device's tables.
+  Result<std::uint64_t> SwapPages(PageHome) { return Error::kUnsupported; }
   std::uint64_t ReclaimIdle() { return has_pool() ? pool_.ReclaimIdle() : 0; }
   Result<void> Flush() { return has_tables() ? tables_.Flush() : Ok(); }
   Result<void> Poll() { return has_tables() ? tables_.Poll() : Ok(); }

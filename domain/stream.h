@@ -161,6 +161,7 @@ class StreamSpace {
   Result<std::uint64_t> Reclaim(Range pages) { return bounce_.Reclaim(pages); }
   std::uint64_t ReclaimIdle() { return bounce_.ReclaimIdle(); }
   Result<std::uint64_t> SwapPages(PageHome to) {
+    if (const auto r = Flush(); !r.ok()) return r.error();
     return bounce_.SwapPages(to, [this](Range range) {
       return core_.invalidation.Invalidate(range);
     });
