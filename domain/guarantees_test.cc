@@ -16,23 +16,24 @@
 #include <vector>
 
 #include "domain/domain.h"
-#include "domain/faulty_model_for_test.h"
 #include "domain/parts_for_test.h"
+#include "testing/faulty_domain.h"
 
 namespace dmamap {
 namespace {
 
-using namespace testing_parts;  // NOLINT: the names of the faults
+using namespace faulty;         // NOLINT: the names of the faults
+using namespace testing_parts;  // NOLINT: Real and its parts
 
 constexpr auto kTo = Direction::kToDevice;
 constexpr auto kFrom = Direction::kFromDevice;
 constexpr auto kBoth = Direction::kBidirectional;
-constexpr std::uint64_t kPage = FaultyModel::kPage;
+constexpr std::uint64_t kPage = FaultyDomain::kPage;
 
 struct Real : WatchedDomain {
   explicit Real(std::uint64_t min_align_mask = 0) {
     EXPECT_TRUE(Init({.limit = Iova(64 * kPage - 1),
-                      .bounce_size = FaultyModel::kPages * kPage,
+                      .bounce_size = FaultyDomain::kPages * kPage,
                       .min_align_mask = min_align_mask})
                     .ok());
   }
@@ -44,7 +45,7 @@ void OnInvalidate(Real& d, F f) {
   d.invalidation().hook = [&d, f](Range r) { d.invalidation().fail = !f(r); };
 }
 template <class F>
-void OnInvalidate(FaultyModel& d, F f) {
+void OnInvalidate(FaultyDomain& d, F f) {
   d.invalidate = [f](Range r) {
     return f(r) ? Ok() : Result<void>(Error::kDevice);
   };
@@ -59,7 +60,7 @@ Result<Mapping> FailingMap(Real& d, PhysAddr at) {
   d.memory().hole.reset();
   return m;
 }
-Result<Mapping> FailingMap(FaultyModel& d, PhysAddr at) {
+Result<Mapping> FailingMap(FaultyDomain& d, PhysAddr at) {
   d.fail_next_page = true;
   return d.Map(at, 2 * kPage, kTo);
 }
@@ -172,7 +173,7 @@ bool BadFreesDoNotPoisonTheAddresses(D& d) {
     }
     live.push_back(*m);
   }
-  return live.size() == FaultyModel::kPages - 1;
+  return live.size() == FaultyDomain::kPages - 1;
 }
 
 // During the invalidation every free address is asked for.
@@ -231,7 +232,7 @@ template <class D>
 bool AFailedMapLeavesNothingMapped(D& d) {
   Bytes buffer = Pattern(2 * kPage, 7);
   if (FailingMap(d, PhysAddrOf(buffer.data())).ok()) return false;
-  for (std::uint64_t page = 0; page < FaultyModel::kPages; ++page) {
+  for (std::uint64_t page = 0; page < FaultyDomain::kPages; ++page) {
     if (d.Fault(Iova(page * kPage)).ok()) return false;
   }
   return true;
@@ -262,14 +263,14 @@ bool NeighboursOnTheBuffersPageAreOutOfReach(D& d) {
 }
 
 // `check` holds on the domain and on the model without a fault, and not with.
-#define DMAMAP_CHECK_GUARANTEE(check, fault, ...)          \
-  do {                                                     \
-    Real real{__VA_ARGS__};                                \
-    EXPECT_TRUE(check(real));                              \
-    FaultyModel good(kNoFault __VA_OPT__(, ) __VA_ARGS__); \
-    EXPECT_TRUE(check(good)) << "the check is wrong";      \
-    FaultyModel bad(fault __VA_OPT__(, ) __VA_ARGS__);     \
-    EXPECT_FALSE(check(bad)) << "the check is blind";      \
+#define DMAMAP_CHECK_GUARANTEE(check, fault, ...)           \
+  do {                                                      \
+    Real real{__VA_ARGS__};                                 \
+    EXPECT_TRUE(check(real));                               \
+    FaultyDomain good(kNoFault __VA_OPT__(, ) __VA_ARGS__); \
+    EXPECT_TRUE(check(good)) << "the check is wrong";       \
+    FaultyDomain bad(fault __VA_OPT__(, ) __VA_ARGS__);     \
+    EXPECT_FALSE(check(bad)) << "the check is blind";       \
   } while (false)
 
 TEST(Guarantee1, PagesAreZeroBeforeADeviceSeesThem) {

@@ -1,12 +1,13 @@
 // Copyright 2026 The dmamap Authors
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef DMAMAP_DOMAIN_FAULTY_MODEL_FOR_TEST_H_
-#define DMAMAP_DOMAIN_FAULTY_MODEL_FOR_TEST_H_
+#ifndef DMAMAP_TESTING_FAULTY_DOMAIN_H_
+#define DMAMAP_TESTING_FAULTY_DOMAIN_H_
 
-// A small domain that can be given the faults of the security record, one at a
-// time: the negative controls of guarantees_test.cc. Without a fault it is
-// correct and passes every check there. Single-threaded; pages of 4 KiB.
+// FaultyDomain: a small domain that can be given the faults of other
+// implementations' security record, one at a time: negative controls for tests
+// of a domain, a mapper or a driver. domain/guarantees_test.cc has a check for
+// each; without a fault all of them pass. Single-threaded; pages of 4 KiB.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,11 +20,12 @@
 #include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
+#include "dma/version.h"
 #include "domain/options.h"
 
-namespace dmamap::testing_parts {
+namespace dmamap::inline v0::faulty {
 
-enum Fault : unsigned {
+enum DomainFault : unsigned {
   kNoFault = 0,
   kDirtyPages = 1,       // VDUSE 2021-2026: pages not zeroed
   kPaddingStays = 2,     // VDUSE, swiotlb: the tail of a page keeps old bytes
@@ -39,12 +41,12 @@ enum Fault : unsigned {
   kDirect = 2048,        // Thunderclap: maps the buffer's own page
 };
 
-class FaultyModel {
+class FaultyDomain {
  public:
   static constexpr std::uint64_t kPage = 4096;
   static constexpr std::uint64_t kPages = 32;  // number 0 is never handed out
 
-  explicit FaultyModel(unsigned faults, std::uint64_t min_align_mask = 0)
+  explicit FaultyDomain(unsigned faults, std::uint64_t min_align_mask = 0)
       : faults_(faults), min_align_mask_(min_align_mask), free_(kPages, 1) {
     free_[0] = 0;
   }
@@ -150,7 +152,7 @@ class FaultyModel {
     }
   };
 
-  bool Has(testing_parts::Fault fault) const { return (faults_ & fault) != 0; }
+  bool Has(DomainFault fault) const { return (faults_ & fault) != 0; }
 
   Result<void> CheckRange(PhysAddr buffer, std::uint64_t size) const {
     if (Has(kExclusiveEnd)) {
@@ -218,6 +220,6 @@ class FaultyModel {
   std::uint32_t tags_ = 0;
 };
 
-}  // namespace dmamap::testing_parts
+}  // namespace dmamap::inline v0::faulty
 
-#endif  // DMAMAP_DOMAIN_FAULTY_MODEL_FOR_TEST_H_
+#endif  // DMAMAP_TESTING_FAULTY_DOMAIN_H_
