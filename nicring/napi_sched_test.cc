@@ -173,7 +173,7 @@ TEST(NapiSched, NoEventIsLost) {
                      MissedEvent(2, 2, Rule::kUnmaskThenLook));
   EXPECT_TRUE(two.exhaustive()) << two;
   EXPECT_GT(two.executions, 500u);
-  const auto three = sched::Explore({.name = "three", .preemptions = 3},
+  const auto three = sched::Explore({.name = "three", .preemptions = 2},
                                     MissedEvent(3, 1, Rule::kUnmaskThenLook));
   EXPECT_TRUE(three.ok && three.complete) << three;
   EXPECT_GT(three.executions, 1000u);
