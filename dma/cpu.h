@@ -118,10 +118,11 @@ class [[nodiscard]] SlotGuard {
 };
 
 // A policy whose Release does nothing may say so with kReleasesNothing and have
-// Current() besides: what Acquire would return, or kNoSlot - 1 where Acquire
-// has work to do first. A fast path looks there and leaves the rest to its slow
-// path. Slots are below kMostSlots for every object; Current() may return one
-// that is not below this object's slots(), for which Acquire has kNoSlot.
+// Current() besides: what Acquire would return, or, where Acquire has work to
+// do first, kNoSlot or kNoSlot - 1. A fast path looks there and leaves the rest
+// to its slow path. Slots are below kMostSlots for every object; Current() may
+// return one that is not below this object's slots(), for which Acquire has
+// kNoSlot.
 template <class C>
 concept PeekedCpuLocal = CpuLocal<C> && requires(C& cpu) {
   requires C::kReleasesNothing;

@@ -128,9 +128,15 @@ void IovaAllocator<Store, Cpu, Policy>::EmptyLocked(unsigned size_class,
       ++dropped_[size_class];
       continue;
     }
-    ++to_store_[size_class];
-    (void)store_.Free(first >> shift_,
-                      std::uint64_t{1} << HeldOrder(size_class));
+    // Refused where the overlap of two frees went on until the range was there
+    // already (see LiveTags).
+    const Result<void> freed =
+        store_.Free(first >> shift_, std::uint64_t{1} << HeldOrder(size_class));
+    if (freed.ok()) {
+      ++to_store_[size_class];
+    } else {
+      ++dropped_[size_class];
+    }
   }
 }
 

@@ -124,7 +124,7 @@ TEST(LiveTags, ListsShortAndLongRangesInOrder) {
 // By address and hint the same cell as by page, and none for an address at
 // which no range of its class can begin: fresh hints, used ones, any page size.
 TEST(LiveTags, AHintFindsWhatALookUpFinds) {
-  for (unsigned shift : {12u, 14u, 16u, 21u}) {
+  for (unsigned shift : {0u, 1u, 12u, 14u, 16u, 21u}) {
     LiveTags<> tags;
     ASSERT_TRUE(tags.Init(36, 6).ok());
     const std::uint64_t near = (std::uint64_t{1} << 13) - 2;  // a leaf's end
@@ -154,7 +154,11 @@ TEST(LiveTags, AHintFindsWhatALookUpFinds) {
         }
       }
       EXPECT_EQ(tags.Find(~std::uint64_t{0}, shift, 0, hint), nullptr);
-      EXPECT_EQ(tags.Find(std::uint64_t{1} << 63, shift, 0, hint), nullptr);
+      for (std::uint64_t page :
+           {std::uint64_t{0}, near, std::uint64_t{5} << 13}) {
+        const std::uint64_t byte = (page << shift) | (std::uint64_t{1} << 63);
+        EXPECT_EQ(tags.Find(byte, shift, 0, hint), nullptr) << shift;
+      }
     }
     EXPECT_EQ(tags.Find(33, 1), nullptr);  // no multiple of two pages
     EXPECT_NE(tags.Find(32, 5), nullptr);

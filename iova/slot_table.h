@@ -47,8 +47,8 @@ class SlotTable {
     if constexpr (!kInline) delete[] entries_;
   }
 
-  // For the numbers below `slots`, and for kReach. REQUIRES: slots <= kReach,
-  // unless that is 0. kBusy the second time, kNoMemory.
+  // For the numbers below `slots`; with a kReach, for those up to it. REQUIRES:
+  // then slots <= kReach + 1. kBusy the second time, kNoMemory.
   Result<void> Init(std::size_t slots) {
     if (size_ != 0) return Error::kBusy;
     if constexpr (kInline) {
@@ -76,9 +76,9 @@ class SlotTable {
     At(n).store(&slot, std::memory_order_release);
   }
 
-  // Of the table itself.
+  // Of what lies outside the object.
   std::size_t bytes() const {
-    return kInline ? sizeof(entries_) : size_ * sizeof(Atom<Slot*>);
+    return kInline ? 0 : size_ * sizeof(Atom<Slot*>);
   }
 
  private:

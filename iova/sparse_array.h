@@ -4,14 +4,12 @@
 #ifndef DMAMAP_IOVA_SPARSE_ARRAY_H_
 #define DMAMAP_IOVA_SPARSE_ARRAY_H_
 
-// SparseArray: an array of small zero-initialised cells over up to 2^52
+// SparseArray: an array of small zero-initialised cells over up to 2^53
 // indexes, whose memory comes in leaves of 2^kLeafBits cells when first asked
 // for and stays until the end.
 //
-// A radix tree, kNodeBits bits a node. Up to kLeafBits + 2 * kNodeBits = 36
-// bits, as in a 48-bit window of 4 KiB pages, it has two levels of nodes and a
-// look-up takes two loads and no loop; above, as many levels as the size given
-// to Init asks for.
+// A radix tree, kNodeBits bits a node, of as many levels as the size given to
+// Init asks for, at least two.
 //
 // Who writes what: Ensure has one caller at a time (the owner's lock); Find
 // may run at any time on any thread and is wait-free.
@@ -49,6 +47,7 @@ class SparseArray {
     root_ = new (std::nothrow) Node();
     if (root_ == nullptr) return Error::kNoMemory;
     height_ = height;
+    bits_ = kLeafBits + height * kNodeBits;
     bytes_ = sizeof(Node);
     return Ok();
   }
@@ -56,16 +55,16 @@ class SparseArray {
   // The cell, or null when its leaf was never asked for or the index is out of
   // range.
   Cell* Find(std::uint64_t index) const {
-    const Node* node = root_;
-    if (height_ != 2) [[unlikely]] {
-      node = Descend(index);
-      if (node == nullptr) return nullptr;
-    } else if ((index >> (kLeafBits + 2 * kNodeBits)) != 0) [[unlikely]] {
+    if ((index >> bits_) != 0) [[unlikely]]
       return nullptr;
-    }
-    node = static_cast<const Node*>(Child(node, index, 1));
+    const Node* node = root_;
     if (node == nullptr) [[unlikely]]
       return nullptr;
+    for (unsigned level = height_ - 1; level != 0; --level) {
+      node = static_cast<const Node*>(Child(node, index, level));
+      if (node == nullptr) [[unlikely]]
+        return nullptr;
+    }
     Leaf* leaf = static_cast<Leaf*>(Child(node, index, 0));
     if (leaf == nullptr) [[unlikely]]
       return nullptr;
@@ -90,8 +89,7 @@ class SparseArray {
   // true; `index` becomes its own. Null when there is none.
   template <class Want>
   Cell* FindFrom(std::uint64_t& index, Want&& want) const {
-    const unsigned bits = kLeafBits + height_ * kNodeBits;
-    while (root_ != nullptr && (index >> bits) == 0) {
+    while (root_ != nullptr && (index >> bits_) == 0) {
       unsigned level = height_ - 1;
       void* child = Child(root_, index, level);
       while (child != nullptr && level != 0) {
@@ -130,19 +128,6 @@ class SparseArray {
   static void* Child(const Node* node, std::uint64_t index, unsigned level) {
     // F1, acquire: pairs with E1.
     return node->child[Slot(index, level)].load(std::memory_order_acquire);
-  }
-  // The node of level 1 of a tree that is not of height 2; null when there is
-  // none or the index is out of range.
-  [[gnu::noinline]] const Node* Descend(std::uint64_t index) const {
-    if (root_ == nullptr ||
-        (index >> kLeafBits >> (height_ * kNodeBits)) != 0) {
-      return nullptr;
-    }
-    const Node* node = root_;
-    for (unsigned level = height_ - 1; node != nullptr && level > 1; --level) {
-      node = static_cast<const Node*>(Child(node, index, level));
-    }
-    return node;
   }
   static void Publish(Node* node, std::uint64_t index, unsigned level,
                       void* child) {
@@ -185,7 +170,8 @@ class SparseArray {
   }
 
   Node* root_ = nullptr;
-  unsigned height_ = 0;
+  unsigned height_ = 1;
+  unsigned bits_ = 0;  // of the indexes that it could hold
   std::uint64_t bytes_ = 0;
 };
 

@@ -10,7 +10,7 @@
 //     ThreadSlots    each thread owns a slot                 dma/cpu.h
 //     CpuCache       two magazines a slot and size class     iova/cpu_cache.h
 //     Depot          full and empty magazines, lock-free     iova/depot.h
-//     LiveTags       16 bits a page: live, cached, released  iova/live_tags.h
+//     LiveTags       a word a range: live, cached, released  iova/live_tags.h
 //     BuddyStore     the free pages of the window            iova/buddy_store.h
 
 #include "dma/cpu.h"
