@@ -4,26 +4,14 @@
 #ifndef DMAMAP_NICRING_RX_PACKED_QUEUE_H_
 #define DMAMAP_NICRING_RX_PACKED_QUEUE_H_
 
-// RxPackedQueue: the receive side of a packed virtqueue (virtio 1.2, 2.8).
-//
-//   descriptor ring                    (both write)
-//   driver event suppression           (the driver writes)
-//   device event suppression           (the device writes; a line of its own)
-//
-// A chain takes the next `chain` places of the ring and carries its number as
-// id. Its first flags word, written last, makes all of it available. The device
-// writes one used descriptor for a chain, at the place behind the last used
-// one: so used and available places go round at the same pace, with a wrap
-// counter each (one number holds both: virtio_layout.h).
+// RxPackedQueue: the receive side of a packed virtqueue (virtio 1.2, 2.8). The
+// ring itself is packed_ring.h: a chain takes the next `chain` places of it and
+// carries its number as id.
 //
 // What the device says: the flags at the used place, loaded until they say
 // used; then length and id, once each. The id must name a chain that is out, or
 // the queue is broken (see rx_split_queue.h). A used descriptor without the
 // WRITE flag has no length (2.8.4): that is taken for 0 bytes.
-//
-// The interrupt (2.8.10): disabled, enabled, or with VIRTIO_F_EVENT_IDX "at the
-// place behind what was consumed". The place is written before the flags that
-// make it count.
 
 #include <cstddef>
 #include <cstdint>
@@ -38,8 +26,8 @@
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
 #include "nicring/format.h"
+#include "nicring/packed_ring.h"
 #include "nicring/receiver.h"
-#include "nicring/ring_memory.h"
 #include "nicring/rx_chains.h"
 #include "nicring/rx_queue.h"
 #include "nicring/rx_split_queue.h"
@@ -59,7 +47,7 @@ class RxPackedQueue {
   // kBusy the second time; kInvalidArgument, kLimit for more than 32768
   // entries, kUnsupported, kNoMemory, the mapper's errors.
   Result<void> Init(MapperType* mapper, const RxQueueOptions& options) {
-    if (memory_.cpu() != nullptr) return Error::kBusy;
+    if (ring_.made()) return Error::kBusy;
     if (options.entries == 0) return Error::kInvalidArgument;
     if (options.entries > virtio::kMaxEntries) return Error::kLimit;
     if ((options.features & virtio::kRingPacked) == 0) {
@@ -67,9 +55,7 @@ class RxPackedQueue {
     }
     const Result<void> made = chains_.Init(mapper, options);
     if (!made.ok()) return made;
-    size_ = options.entries;
-    driver_at_ = (16 * size_ + kLine - 1) / kLine * kLine;
-    return memory_.Init(mapper, DeviceAt() + 4);
+    return ring_.Init(mapper, options.entries, options.features, 0);
   }
 
   std::uint32_t armed() const { return chains_.armed(); }
@@ -80,12 +66,12 @@ class RxPackedQueue {
   std::uint32_t room() const { return chains_.room(); }
 
   RingAddresses addresses() const {
-    const Iova base = memory_.iova();
-    return {base, base + driver_at_, base + DeviceAt(), size_,
-            options().room + virtio::kNetHeaderBytes};
+    return ring_.addresses(options().room + virtio::kNetHeaderBytes);
   }
   // Next place and wrap counter: what VIRTIO_F_NOTIFICATION_DATA sends along.
-  std::uint32_t doorbell() const { return virtio::OffWrap(published_, size_); }
+  std::uint32_t doorbell() const {
+    return virtio::OffWrap(published_, ring_.size());
+  }
 
   std::uint32_t buffer_bytes() const { return chains_.buffer_bytes(); }
   Result<void> Prepare(const Buffer& buffer) const {
@@ -101,54 +87,32 @@ class RxPackedQueue {
   RxArmed* Pop() { return chains_.Pop(); }
 
   // Hints. False when the device could not be shown it.
-  bool Mask() { return Show(driver_at_ + 2, virtio::kEventDisable); }
-  bool Unmask() {
-    if (!event_index()) return Show(driver_at_ + 2, virtio::kEventEnable);
-    if (!Show(driver_at_, virtio::OffWrap(used_, size_))) return false;
-    DmaWriteBarrier();  // the place before the flags that make it count
-    return Show(driver_at_ + 2, virtio::kEventAt);
-  }
+  bool Mask() { return ring_.Mask(); }
+  bool Unmask() { return ring_.Unmask(used_); }
 
   template <class GiveBack>
   void Clear(GiveBack&& give_back) {
     chains_.Clear(give_back);
     filled_ = published_ = notified_ = used_ = 0;
     broken_ = done_ = false;
-    // Where that fails the device finds old flags, and breaks the queue.
-    if (memory_.cpu() != nullptr) (void)memory_.Clear();
+    ring_.Clear();
   }
 
   bool CheckInvariants() const {
     if (!chains_.CheckInvariants()) return false;
     if (!chains_.made()) return true;
     const std::uint32_t chain = options().chain;
-    return filled_ < 2 * size_ && published_ < 2 * size_ && used_ < 2 * size_ &&
-           virtio::Ahead(used_, published_, size_) == chains_.live() * chain &&
-           virtio::Ahead(published_, filled_, size_) / chain == chains_.ready();
+    const std::uint32_t size = ring_.size();
+    return filled_ < 2 * size && published_ < 2 * size && used_ < 2 * size &&
+           virtio::Ahead(used_, published_, size) == chains_.live() * chain &&
+           virtio::Ahead(published_, filled_, size) / chain == chains_.ready();
   }
 
  private:
-  static constexpr std::uint32_t kLine = 64;
-
   const RxQueueOptions& options() const { return chains_.options(); }
-  bool event_index() const {
-    return (options().features & virtio::kEventIndex) != 0;
-  }
-  std::uint32_t DeviceAt() const { return driver_at_ + kLine; }
-  std::uint32_t At(std::uint32_t cycle) const {
-    return 16 * virtio::PlaceOf(cycle, size_);
-  }
-  bool Show(std::uint32_t at, std::uint16_t word) {
-    if (memory_.cpu() == nullptr) return true;
-    Access::Store16(memory_.cpu() + at, word);
-    return memory_.SyncForDevice(at, 2).ok();
-  }
-  bool WantsNotification(std::uint32_t owed);
 
   RxChains<Access, MapperType> chains_;
-  RingMemory<MapperType> memory_;
-  std::uint32_t size_ = 0;
-  std::uint32_t driver_at_ = 0;
+  PackedRing<Access, MapperType> ring_;
   // Places with their wrap counters (virtio_layout.h).
   std::uint32_t filled_ = 0;     // behind the last written descriptor
   std::uint32_t published_ = 0;  // behind the last available one
@@ -171,23 +135,15 @@ template <VirtqueueFormat Format, Mapper MapperType>
 inline Result<void> RxPackedQueue<Format, MapperType>::Push(RxArmed* armed) {
   DMAMAP_ASSERT(!full());
   const auto place = chains_.Next();
-  const std::uint32_t at = At(filled_);
-  std::byte* descriptor = memory_.cpu() + at;
-  virtio::WritePackedDescriptor(descriptor, armed->iova(), buffer_bytes(),
-                                static_cast<std::uint16_t>(place.chain));
-  std::uint32_t size = 14;
-  if (place.part != 0) {
-    const std::uint32_t more = place.ends ? 0u : virtio::kNext;
-    StoreLe16(descriptor + 14,
-              static_cast<std::uint16_t>(
-                  virtio::kWrite | more |
-                  virtio::AvailableFlags(virtio::WrapOf(filled_, size_))));
-    size = 16;
-  }
-  const Result<void> synced = memory_.SyncForDevice(at, size);
+  ring_.Write(filled_, armed->iova(), buffer_bytes(), place.chain);
+  const std::uint32_t flags =
+      virtio::kWrite | (place.ends ? 0u : virtio::kNext);
+  const Result<void> synced = place.part == 0
+                                  ? ring_.SyncWithoutFlags(filled_)
+                                  : ring_.SyncWithFlags(filled_, flags);
   if (!synced.ok()) return synced;
   chains_.Commit(place, armed);
-  filled_ = virtio::Advance(filled_, 1, size_);
+  filled_ = virtio::Advance(filled_, 1, ring_.size());
   return Ok();
 }
 
@@ -195,18 +151,15 @@ inline Result<void> RxPackedQueue<Format, MapperType>::Push(RxArmed* armed) {
 // failure; the rest is ready still, and the next call goes on.
 template <VirtqueueFormat Format, Mapper MapperType>
 inline Result<void> RxPackedQueue<Format, MapperType>::Publish() {
-  if (memory_.cpu() == nullptr) return Error::kShutDown;
+  if (!ring_.made()) return Error::kShutDown;
   const std::uint32_t chain = options().chain;
   const std::uint32_t more = chain == 1 ? 0u : virtio::kNext;
   DmaWriteBarrier();  // the descriptors before the flags
   while (chains_.ready() != 0) {
-    const std::uint32_t flags =
-        virtio::kWrite | more |
-        virtio::AvailableFlags(virtio::WrapOf(published_, size_));
-    if (!Show(At(published_) + 14, static_cast<std::uint16_t>(flags))) {
+    if (!ring_.ShowFlags(published_, virtio::kWrite | more)) {
       return Error::kBusy;
     }
-    published_ = virtio::Advance(published_, chain, size_);
+    published_ = virtio::Advance(published_, chain, ring_.size());
     chains_.PublishOne();
   }
   return Ok();
@@ -214,52 +167,34 @@ inline Result<void> RxPackedQueue<Format, MapperType>::Publish() {
 
 template <VirtqueueFormat Format, Mapper MapperType>
 inline bool RxPackedQueue<Format, MapperType>::TakeDoorbell() {
-  const std::uint32_t owed = virtio::Ahead(notified_, published_, size_);
+  const std::uint32_t owed = virtio::Ahead(notified_, published_, ring_.size());
   if (owed == 0 || chains_.MayOwe(owed / options().chain)) return false;
-  const bool wanted = WantsNotification(owed);
   notified_ = published_;
-  return wanted;
-}
-
-// When in doubt, yes. Place and flags are one word, loaded once.
-template <VirtqueueFormat Format, Mapper MapperType>
-inline bool RxPackedQueue<Format, MapperType>::WantsNotification(
-    std::uint32_t owed) {
-  DmaFullBarrier();  // as V3 of split_ring.h
-  if (!memory_.SyncForCpu(DeviceAt(), 4).ok()) return true;
-  const std::uint32_t word = Access::Load32(memory_.cpu() + DeviceAt());
-  const std::uint32_t flags = word >> 16 & 3;
-  if (flags == virtio::kEventDisable) return false;
-  if (flags != virtio::kEventAt || !event_index()) return true;
-  return virtio::NeedsEventAt(static_cast<std::uint16_t>(word & 0xffff),
-                              published_, owed, size_);
+  return ring_.LoadWantsNotification(published_, owed);
 }
 
 template <VirtqueueFormat Format, Mapper MapperType>
 inline RxFound RxPackedQueue<Format, MapperType>::Look() {
   if (broken_) return {RxLook::kBroken, 0};
-  if (memory_.cpu() == nullptr) return {RxLook::kAtStop, 0};
+  if (!ring_.made()) return {RxLook::kAtStop, 0};
   if (chains_.taken()) return chains_.Look();
-  const std::uint32_t at = At(used_);
-  const std::byte* descriptor = memory_.cpu() + at;
   if (!done_) {
     if (chains_.live() == 0) return {RxLook::kAtStop, 0};
-    if (!memory_.SyncForCpu(at + 14, 2).ok()) return {RxLook::kFailed, 0};
-    flags_ = Access::Load16(descriptor + 14);
-    done_ = virtio::IsUsed(flags_, virtio::WrapOf(used_, size_));
+    const Result<std::uint16_t> flags = ring_.LoadFlags(used_);
+    if (!flags.ok()) return {RxLook::kFailed, 0};
+    flags_ = *flags;
+    done_ = virtio::IsUsed(flags_, virtio::WrapOf(used_, ring_.size()));
     if (!done_) return {RxLook::kNothing, 0};
   }
-  DmaReadBarrier();  // length and id are younger than the flags
-  if (!memory_.SyncForCpu(at + 8, 6).ok()) return {RxLook::kFailed, 0};
-  const std::uint32_t length = Access::Load32(descriptor + 8);
-  const std::uint32_t id = Access::Load16(descriptor + 12);
+  const auto used = ring_.LoadUsed(used_);
+  if (!used.ok()) return {RxLook::kFailed, 0};
   done_ = false;
   const bool written = (flags_ & virtio::kWrite) != 0;
-  if (!chains_.Take(id, written ? length : 0).ok()) {
+  if (!chains_.Take(used->id, written ? used->bytes : 0).ok()) {
     broken_ = true;
     return {RxLook::kBroken, 0};
   }
-  used_ = virtio::Advance(used_, options().chain, size_);
+  used_ = virtio::Advance(used_, options().chain, ring_.size());
   return chains_.Look();
 }
 

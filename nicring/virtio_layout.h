@@ -33,6 +33,12 @@ inline constexpr std::uint64_t kKnownFeatures =
     0xffffffull | 1ull << 28 | kEventIndex | kVersion1 | 1ull << 33 |
     kRingPacked | 0x1full << 36;
 
+// A transmit queue of `layout`, kRingPacked or 0, works with these features.
+constexpr bool CanTransmit(std::uint64_t features, std::uint64_t layout) {
+  return (features & ~kKnownFeatures) == 0 && (features & kVersion1) != 0 &&
+         (features & kRingPacked) == layout;
+}
+
 inline constexpr std::uint32_t kMaxEntries = 32768;  // 2.6, Queue Size
 inline constexpr std::uint32_t kDescriptorBytes = 16;
 

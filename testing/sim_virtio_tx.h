@@ -4,17 +4,18 @@
 #ifndef DMAMAP_TESTING_SIM_VIRTIO_TX_H_
 #define DMAMAP_TESTING_SIM_VIRTIO_TX_H_
 
-// SimVirtioTx: the device side of a virtio 1.x network transmit queue, split,
-// as a driver meets it (VIRTIO 1.2, 2.7 and 5.1.6.2). Reaches memory through a
-// DevicePort only. Sleeps until it is notified, and asks to be before it does;
-// honours the driver's interrupt suppression. What it sent is kept, for a test
-// to compare. It may hold several frames and use them last first, as a device
-// without VIRTIO_F_IN_ORDER may.
+// SimVirtioTx: the device side of a virtio 1.x network transmit queue, split or
+// packed, as a driver meets it (VIRTIO 1.2, 2.7, 2.8 and 5.1.6.2). Reaches
+// memory through a DevicePort only. Sleeps until it is notified, and asks to be
+// before it does; honours the driver's interrupt suppression. What it sent is
+// kept, for a test to compare. It may hold several frames and use them last
+// first, as a device without VIRTIO_F_IN_ORDER may.
 //
 // What a driver must not do is counted (driver_errors) and stops it: a
 // descriptor that is writable, a chain that does not end or has no header, a
 // header that asks for something, a frame offered twice, an index that ran too
-// far. Thread-safe if LockType is a real lock. Every loop is bounded.
+// far, a packed chain that is not available as a whole. Thread-safe if LockType
+// is a real lock. Every loop is bounded.
 
 #include <array>
 #include <cstddef>
@@ -28,12 +29,14 @@
 #include "dma/version.h"
 #include "nicring/receiver.h"
 #include "testing/device_port.h"
+#include "testing/sim_virtio.h"
 
 namespace dmamap::inline v0 {
 
 struct SimVirtioTxOptions {
   bool event_index = false;  // VIRTIO_F_EVENT_IDX
   std::size_t hold = 1;      // frames it takes before it uses them
+  VirtioLayout layout = VirtioLayout::kSplit;
 };
 
 struct SimVirtioTxCounters {
@@ -93,7 +96,7 @@ class SimVirtioTx {
         Use();
         break;
       case Phase::kPublish:
-        if (Write16(ring_.device + 2, used_)) phase_ = Phase::kInterrupt;
+        Publish();
         break;
       case Phase::kInterrupt:
         Interrupt();
@@ -102,9 +105,9 @@ class SimVirtioTx {
         if (Ask()) phase_ = Phase::kLookAgain;
         break;
       case Phase::kLookAgain: {
-        std::uint16_t index = 0;
-        if (!Read16(ring_.driver + 2, &index)) break;
-        awake_ = index != available_;
+        bool more = false;
+        if (!LookForMore(&more)) break;
+        awake_ = more;
         phase_ = Phase::kTake;
         break;
       }
@@ -141,23 +144,56 @@ class SimVirtioTx {
   };
   static constexpr std::size_t kHeaderBytes = 12;
 
+  struct Held {
+    std::uint16_t id = 0;
+    std::uint32_t places = 0;  // descriptors
+  };
+
+  bool packed() const { return options_.layout == VirtioLayout::kPacked; }
+  // Packed: a free-running place; where it lies, and its wrap counter.
+  Iova At(std::uint32_t place) const {
+    return ring_.descriptors + std::uint64_t{place % ring_.entries} * 16;
+  }
+  bool WrapOf(std::uint32_t place) const {
+    return place / ring_.entries % 2 == 0;
+  }
+  static std::uint16_t Narrow(std::uint32_t n) {
+    return static_cast<std::uint16_t>(n & 0xffff);
+  }
+
+  // True unless an access failed or the driver was wrong.
+  bool LookForMore(bool* more) {
+    std::uint16_t word = 0;
+    if (packed()) {
+      if (!Read16(At(available_) + 14, &word)) return false;
+      *more = IsAvailable(word, available_);
+      return true;
+    }
+    if (!Read16(ring_.driver + 2, &word)) return false;
+    const std::uint16_t ahead = Narrow(word - available_);
+    *more = ahead != 0;
+    if (ahead > ring_.entries) Wrong();
+    return ahead <= ring_.entries;
+  }
+  bool IsAvailable(std::uint32_t flags, std::uint32_t place) const {
+    return ((flags & 1u << 7) != 0) == WrapOf(place) &&
+           ((flags & 1u << 15) != 0) != WrapOf(place);
+  }
   void Take() {
-    std::uint16_t index = 0;
-    if (!Read16(ring_.driver + 2, &index)) return;
-    const auto ahead = static_cast<std::uint16_t>(index - available_);
-    if (ahead == 0) {
+    bool more = false;
+    if (!LookForMore(&more)) return;
+    if (!more) {
       phase_ = held_.empty() ? Phase::kAsk : Phase::kUse;
       return;
     }
-    std::uint16_t head = 0;
-    const std::uint32_t at = 4 + 2 * (available_ % ring_.entries);
-    if (ahead > ring_.entries) return Wrong();
-    if (!Read16(ring_.driver + at, &head)) return;
-    for (const std::uint16_t other : held_) {
-      if (other == head) return Wrong();
-    }
+    Held now;
     std::vector<std::byte> frame;
-    if (!Gather(head, &frame)) return;
+    if (packed() ? !GatherPacked(&now, &frame) : !GatherSplit(&now, &frame)) {
+      return;
+    }
+    for (const Held& other : held_) {
+      if (other.id == now.id) return Wrong();
+    }
     bool blank = frame.size() > kHeaderBytes;
     for (std::size_t i = 0; blank && i < kHeaderBytes; ++i) {
       blank = frame[i] == std::byte{0};
@@ -166,45 +202,73 @@ class SimVirtioTx {
     frame.erase(frame.begin(), frame.begin() + kHeaderBytes);
     sent_.push_back(std::move(frame));
     ++counters_.sent;
-    ++available_;
-    held_.push_back(head);
+    available_ += packed() ? now.places : 1;
+    held_.push_back(now);
     if (held_.size() >= options_.hold) phase_ = Phase::kUse;
   }
-  bool Gather(std::uint32_t next, std::vector<std::byte>* frame) {
-    bool more = true;
-    for (std::uint32_t n = 0; more; ++n) {
+  bool GatherSplit(Held* now, std::vector<std::byte>* frame) {
+    const std::uint32_t at = 4 + 2 * (available_ % ring_.entries);
+    if (!Read16(ring_.driver + at, &now->id)) return false;
+    std::uint32_t next = now->id;
+    for (bool more = true; more; ++now->places) {
       std::array<std::uint8_t, 16> d{};
-      if (n == ring_.entries || next >= ring_.entries) {
+      if (now->places == ring_.entries || next >= ring_.entries) {
         Wrong();
         return false;
       }
-      const Iova at = ring_.descriptors + std::uint64_t{next} * 16;
-      if (!Check(port_->Read(at, d.data(), 16))) return false;
-      std::uint64_t address = 0;
-      for (std::size_t i = 8; i-- != 0;) address = address << 8 | d[i];
-      const std::size_t bytes = static_cast<std::size_t>(d[8]) |
-                                static_cast<std::size_t>(d[9]) << 8 |
-                                static_cast<std::size_t>(d[10]) << 16;
-      if (bytes == 0 || d[11] != 0 || (d[12] & 6) != 0) {
-        Wrong();  // no length, an absurd one, writable or indirect
-        return false;
-      }
-      const std::size_t before = frame->size();
-      frame->resize(before + bytes);
-      if (!Check(port_->Read(Iova(address), frame->data() + before, bytes))) {
-        return false;
-      }
+      if (!Append(next, 12, &d, frame)) return false;
       more = (d[12] & 1) != 0;
       next = static_cast<std::uint32_t>(d[14] | d[15] << 8);
     }
     return true;
   }
+  // The id of a chain is that of its last descriptor (2.8.6).
+  bool GatherPacked(Held* now, std::vector<std::byte>* frame) {
+    for (bool more = true; more; ++now->places) {
+      const std::uint32_t place = available_ + now->places;
+      std::array<std::uint8_t, 16> d{};
+      if (!Append(place, 14, &d, frame)) return false;
+      const auto flags = static_cast<std::uint32_t>(d[14] | d[15] << 8);
+      if (now->places == ring_.entries || !IsAvailable(flags, place)) {
+        Wrong();
+        return false;
+      }
+      more = (flags & 1) != 0;
+      now->id = static_cast<std::uint16_t>(d[12] | d[13] << 8);
+    }
+    return true;
+  }
+  // Reads descriptor and data; `flags_at` is where its flags lie.
+  bool Append(std::uint32_t place, std::size_t flags_at,
+              std::array<std::uint8_t, 16>* d, std::vector<std::byte>* frame) {
+    if (!Check(port_->Read(At(place), d->data(), 16))) return false;
+    std::uint64_t address = 0;
+    for (std::size_t i = 8; i-- != 0;) address = address << 8 | (*d)[i];
+    const std::size_t bytes = static_cast<std::size_t>((*d)[8]) |
+                              static_cast<std::size_t>((*d)[9]) << 8 |
+                              static_cast<std::size_t>((*d)[10]) << 16;
+    if (bytes == 0 || (*d)[11] != 0 || ((*d)[flags_at] & 6) != 0) {
+      Wrong();  // no length, an absurd one, writable or indirect
+      return false;
+    }
+    const std::size_t before = frame->size();
+    frame->resize(before + bytes);
+    return Check(port_->Read(Iova(address), frame->data() + before, bytes));
+  }
   // The youngest first.
   void Use() {
-    const std::uint16_t head = held_.back();
-    const std::array<std::uint8_t, 8> element = {
-        static_cast<std::uint8_t>(head & 0xff),
-        static_cast<std::uint8_t>(head >> 8)};
+    const Held& now = held_.back();
+    const auto low = static_cast<std::uint8_t>(now.id & 0xff);
+    const auto high = static_cast<std::uint8_t>(now.id >> 8);
+    if (packed()) {
+      // Length and id; the flags come last.
+      const std::array<std::uint8_t, 6> element = {0, 0, 0, 0, low, high};
+      if (Check(port_->Write(At(used_) + 8, element.data(), element.size()))) {
+        phase_ = Phase::kPublish;
+      }
+      return;
+    }
+    const std::array<std::uint8_t, 8> element = {low, high};
     const Iova at =
         ring_.device + 4 + std::uint64_t{8} * (used_ % ring_.entries);
     if (!Check(port_->Write(at, element.data(), element.size()))) return;
@@ -212,24 +276,57 @@ class SimVirtioTx {
     held_.pop_back();
     if (held_.empty()) phase_ = Phase::kPublish;
   }
+  void Publish() {
+    if (!packed()) {
+      if (!Write16(ring_.device + 2, Narrow(used_))) return;
+    } else {
+      if (!Write16(At(used_) + 14, WrapOf(used_) ? 0x8080 : 0)) return;
+      used_ += held_.back().places;
+      held_.pop_back();
+    }
+    phase_ = held_.empty() ? Phase::kInterrupt : Phase::kUse;
+  }
   void Interrupt() {
-    std::uint16_t word = 0;
-    const std::uint32_t at = options_.event_index ? 4 + 2 * ring_.entries : 0;
-    if (!Read16(ring_.driver + at, &word)) return;
-    const auto moved = static_cast<std::uint16_t>(used_ - signalled_);
-    const bool wanted =
-        options_.event_index
-            ? static_cast<std::uint16_t>(word - signalled_) < moved
-            : (word & 1) == 0;
+    bool wanted = false;
+    if (packed() ? !WantsPacked(&wanted) : !WantsSplit(&wanted)) return;
     ++(wanted ? counters_.interrupts : counters_.suppressed);
     interrupt_ = interrupt_ || wanted;
     signalled_ = used_;
     phase_ = Phase::kTake;
   }
+  bool WantsSplit(bool* wanted) {
+    std::uint16_t word = 0;
+    const std::uint32_t at = options_.event_index ? 4 + 2 * ring_.entries : 0;
+    if (!Read16(ring_.driver + at, &word)) return false;
+    *wanted = options_.event_index
+                  ? Narrow(word - signalled_) < Narrow(used_ - signalled_)
+                  : (word & 1) == 0;
+    return true;
+  }
+  bool WantsPacked(bool* wanted) {
+    std::uint16_t flags = 0;
+    std::uint16_t event = 0;
+    if (!Read16(ring_.driver + 2, &flags) || !Read16(ring_.driver, &event)) {
+      return false;
+    }
+    *wanted = (flags & 3) == 0;
+    if ((flags & 3) != 2 || !options_.event_index) return true;
+    // Some place from signalled_ to used_ - 1 is the one asked for.
+    for (std::uint32_t place = signalled_; place != used_; ++place) {
+      *wanted = *wanted || (place % ring_.entries == (event & 0x7fffu) &&
+                            WrapOf(place) == ((event >> 15) != 0));
+    }
+    return true;
+  }
   bool Ask() {
+    if (packed()) {
+      const std::uint32_t wrap = WrapOf(available_) ? 1u << 15 : 0;
+      return Write16(ring_.device, Narrow(available_ % ring_.entries | wrap)) &&
+             Write16(ring_.device + 2, options_.event_index ? 2 : 0);
+    }
     if (!options_.event_index) return Write16(ring_.device, 0);
     return Write16(ring_.device + 4 + std::uint64_t{8} * ring_.entries,
-                   available_);
+                   Narrow(available_));
   }
 
   bool Read16(Iova at, std::uint16_t* word) {
@@ -264,10 +361,11 @@ class SimVirtioTx {
   bool awake_ = false;
   bool interrupt_ = false;
   Phase phase_ = Phase::kTake;
-  std::uint16_t available_ = 0;
-  std::uint16_t used_ = 0;
-  std::uint16_t signalled_ = 0;
-  std::vector<std::uint16_t> held_;  // heads taken and not used
+  // Free-running; frames, or places of a packed ring.
+  std::uint32_t available_ = 0;
+  std::uint32_t used_ = 0;
+  std::uint32_t signalled_ = 0;
+  std::vector<Held> held_;  // taken and not used
   std::vector<std::vector<std::byte>> sent_;
 };
 
