@@ -98,6 +98,20 @@ concept DoorbellPort = requires(P& port, const RingAddresses& ring,
   port.Abort();
 };
 
+// The registers of a transmitter that suspends at the end of its list. Start,
+// Resume and Abort must have reached the device when they return.
+template <class P>
+concept CommandPort = requires(P& port, const RingAddresses& ring) {
+  // Starts a transmitter that is not running, at the first descriptor.
+  { port.Start(ring) } -> std::same_as<Result<void>>;
+  // True when it is suspended. Acquire: all that it wrote before is visible.
+  { port.Suspended() } -> std::same_as<bool>;
+  // It goes on behind the descriptor at which it is suspended.
+  port.Resume();
+  // Stops the transmitter: it reaches no memory any more.
+  port.Abort();
+};
+
 }  // namespace dmamap::inline v0
 
 #endif  // DMAMAP_NICRING_RECEIVER_H_

@@ -24,6 +24,9 @@ namespace dmamap::inline v0 {
 struct TxSegment {
   PhysAddr address;
   std::uint32_t length = 0;  // bytes, not 0
+  // The same bytes for the CPU; of use to a format that copies (i8255x_tx.h),
+  // and to no other.
+  const std::byte* data = nullptr;
 };
 
 struct TxFrame {
@@ -61,6 +64,7 @@ enum class TxLook : std::uint8_t {
 struct TxQueueOptions {
   std::uint32_t entries = 0;   // descriptors
   std::uint64_t features = 0;  // virtio: as negotiated
+  std::uint32_t room = 0;      // i8255x: bytes of the longest frame
 };
 
 template <class Q>
@@ -93,6 +97,17 @@ concept MaskedInMemory = TxQueue<Q> && requires(Q& q) {
   { q.Mask() } -> std::same_as<bool>;
   { q.Unmask() } -> std::same_as<bool>;
 };
+
+// A queue whose device suspends at the end of the list. TakeDoorbell is true
+// when a device that was seen suspended before the call has something to do.
+template <class Q>
+concept ResumedQueue = TxQueue<Q> && requires {
+  requires Q::kResumes;
+};
+// The registers that a queue goes with.
+template <class P, class Q>
+concept TxPortOf = (ResumedQueue<Q> && CommandPort<P>) ||
+                   (!ResumedQueue<Q> && DoorbellPort<P>);
 
 // The queue that a format takes: TxQueueOf<Format, Mapper>::Type.
 template <class Format, class MapperType>

@@ -9,7 +9,7 @@
 //
 //   TxRing<E1000TxFormat, IdentityMapper> ring;
 //   ring.Init(&mapper, {.entries = 256});
-//   ring.Start(port);                       // port: a DoorbellPort
+//   ring.Start(port);        // port: a DoorbellPort (i8255x: a CommandPort)
 //   if (!ring.stopped()) ring.Post({segments, token});   // ... and more
 //   ring.Kick(port);                        // one doorbell for all of them
 //   TxPollResult r = ring.Poll(64, sink, port);          // sink: a TxSink
@@ -47,6 +47,7 @@ struct TxRingOptions {
   // and at least twice max_segments where the ring has as many.
   std::uint32_t wake = 0;
   std::uint64_t features = 0;  // virtio: the feature bits negotiated
+  std::uint32_t room = 0;      // i8255x: bytes of the longest frame
 };
 
 struct TxPollResult {
@@ -96,7 +97,7 @@ class TxRing {
       return Error::kInvalidArgument;
     }
     const Result<void> made =
-        queue_.Init(mapper, {options.entries, options.features});
+        queue_.Init(mapper, {options.entries, options.features, options.room});
     if (!made.ok()) return made;
     options_ = options;
     if (options_.wake == 0) {
@@ -112,7 +113,7 @@ class TxRing {
   }
 
   // kShutDown before Init, kBusy when started, the port's errors.
-  template <DoorbellPort Port>
+  template <TxPortOf<Queue> Port>
   Result<void> Start(Port& port) {
     if (!ready_) return Error::kShutDown;
     if (started_) return Error::kBusy;
@@ -144,16 +145,23 @@ class TxRing {
   }
 
   // Tells the device of what was posted since the last time, if anything.
-  template <DoorbellPort Port>
+  template <TxPortOf<Queue> Port>
   void Kick(Port& port) {
-    if (!started_ || !queue_.TakeDoorbell()) return;
-    ++statistics_.doorbells;
-    port.Doorbell(queue_.doorbell());
+    if (!started_) return;
+    if constexpr (ResumedQueue<Queue>) {
+      const bool suspended = port.Suspended();  // before what is complete
+      if (!queue_.TakeDoorbell() || !suspended) return;
+      ++statistics_.doorbells;
+      port.Resume();
+    } else if (queue_.TakeDoorbell()) {
+      ++statistics_.doorbells;
+      port.Doorbell(queue_.doorbell());
+    }
   }
 
   // Gives back at most `budget` frames that are done. Kicks too, so that a
   // forgotten doorbell hangs nothing for longer than a poll.
-  template <TxSink Sink, DoorbellPort Port>
+  template <TxSink Sink, TxPortOf<Queue> Port>
   TxPollResult Poll(std::size_t budget, Sink& sink, Port& port) {
     TxPollResult result;
     if (!started_) return result;
@@ -192,7 +200,7 @@ class TxRing {
   void Unmask() requires MaskedInMemory<Queue> { masked_ = !queue_.Unmask(); }
 
   // Stops the device and gives back every frame as cancelled. Start may follow.
-  template <TxSink Sink, DoorbellPort Port>
+  template <TxSink Sink, TxPortOf<Queue> Port>
   void Shutdown(Sink& sink, Port& port) {
     if (!started_) return;
     port.Abort();

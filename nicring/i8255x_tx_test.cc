@@ -1,0 +1,343 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// TxRing over the command blocks of the i8255x: frame by frame, as a random
+// walk, and with a command unit that lies.
+
+#include "nicring/i8255x_tx.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "nicring/doorbell_bench_for_test.h"
+#include "nicring/tx_ring.h"
+#include "testing/sim_i8255x_tx.h"
+
+namespace dmamap {
+namespace {
+
+using testing_bench::Bytes;
+using testing_bench::CoherentWorld;
+using testing_bench::CopyWorld;
+using testing_bench::NumberedFrame;
+using testing_bench::SharedWorld;
+
+constexpr bool PostedIsAsInTheManual() {
+  std::array<std::byte, 16> d{};
+  for (std::byte& b : d) b = std::byte{0x77};
+  I8255xTxFormat::WritePosted(d.data(), 0x01234567, 0x1234);
+  constexpr unsigned kWant[16] = {0,    0,    0x77, 0x77, 0x67, 0x45, 0x23, 1,
+                                  0xff, 0xff, 0xff, 0xff, 0x34, 0x92, 0xe0, 0};
+  for (std::size_t i = 0; i < 16; ++i) {
+    if (d[i] != static_cast<std::byte>(kWant[i])) return false;
+  }
+  return true;
+}
+static_assert(PostedIsAsInTheManual());
+
+// Keeps what came back, and that nothing comes back twice.
+struct CollectingSink {
+  void Done(const TxDone& done) {
+    wrong += out.erase(done.token) == 0;
+    ++fates[done.fate];
+  }
+  std::set<std::uint64_t> out;
+  std::map<TxFate, std::size_t> fates;
+  int wrong = 0;
+};
+
+constexpr TxRingOptions kOptions{5, 3, 3, 0, 1000};
+
+template <class World, class Sim = SimI8255xTx<typename World::Port>>
+struct Bench {
+  explicit Bench(const TxRingOptions& options = kOptions) {
+    made = ring.Init(&world.mapper, options).ok();
+  }
+  ~Bench() {
+    world.SetHook(nullptr);
+    ring.Shutdown(sink, sim);
+  }
+  // A numbered frame of `size` bytes, cut into `parts` segments.
+  Result<void> Post(std::size_t size, std::size_t parts = 1) {
+    const Bytes memory = NumberedFrame(next, size);
+    std::vector<TxSegment> segments;
+    for (std::size_t i = 0, at = 0; i < parts; ++i) {
+      const std::size_t end = size * (i + 1) / parts;
+      segments.push_back({PhysAddrOf(memory.data() + at),
+                          static_cast<std::uint32_t>(end - at),
+                          memory.data() + at});
+      at = end;
+    }
+    const Result<void> posted = ring.Post({segments, next});
+    if (posted.ok()) {
+      sink.out.insert(next);
+      posts.push_back(memory);
+    }
+    ++next;
+    return posted;
+  }
+  bool Step() {
+    const bool moved = sim.Step();
+    for (Bytes& frame : sim.TakeSent()) sent.push_back(std::move(frame));
+    return moved;
+  }
+  void RunDevice() {
+    while (Step()) {
+    }
+  }
+  TxPollResult Poll(std::size_t budget = 64) {
+    return ring.Poll(budget, sink, sim);
+  }
+  bool Sound() {
+    return made && ring.CheckInvariants() && sim.CheckInvariants() &&
+           sink.wrong == 0 && sink.out.size() == ring.frames();
+  }
+
+  World world;
+  Sim sim{&world.port};
+  TxRing<I8255xTxFormat, typename World::MapperType> ring;
+  CollectingSink sink;
+  std::vector<Bytes> posts;
+  std::vector<Bytes> sent;
+  std::uint32_t next = 1;
+  bool made = false;
+};
+
+template <class World>
+class I8255xTxTest : public ::testing::Test {};
+using Worlds = ::testing::Types<SharedWorld, CopyWorld<>, CoherentWorld>;
+TYPED_TEST_SUITE(I8255xTxTest, Worlds);
+
+TYPED_TEST(I8255xTxTest, FramesGoOutWholeAndComeBackOnce) {
+  Bench<TypeParam> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  for (std::size_t i = 0; i < 200; ++i) {
+    if (!bench.ring.stopped()) {
+      ASSERT_TRUE(bench.Post(60 + i * 7 % 900, 1 + i % 3).ok()) << i;
+    }
+    bench.ring.Kick(bench.sim);
+    if (i % 3 != 0) bench.RunDevice();
+    bench.Poll(2);
+    ASSERT_TRUE(bench.Sound()) << i;
+  }
+  for (int i = 0; i < 3; ++i) {
+    bench.RunDevice();
+    bench.Poll();
+  }
+  EXPECT_EQ(bench.sent, bench.posts);
+  EXPECT_GT(bench.sent.size(), 150u);
+  EXPECT_EQ(bench.ring.frames(), 0u);
+  EXPECT_EQ(bench.sim.counters().nops, 1u);  // the first block, once
+  EXPECT_TRUE(bench.sim.Suspended());
+}
+
+TYPED_TEST(I8255xTxTest, ResumesOnlyASuspendedUnit) {
+  Bench<TypeParam> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);  // the CU is at the NOP, and has not read it
+  EXPECT_EQ(bench.sim.counters().resumes, 0u);
+  bench.RunDevice();  // S was cleared in time: it goes on
+  EXPECT_EQ(bench.sent.size(), 1u);
+  EXPECT_TRUE(bench.sim.Suspended());
+  bench.ring.Kick(bench.sim);
+  EXPECT_EQ(bench.sim.counters().resumes, 0u);  // all is complete
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);
+  EXPECT_EQ(bench.sim.counters().resumes, 1u);
+  ASSERT_TRUE(bench.Step());  // it has read S of the second frame ...
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);  // ... and will suspend
+  EXPECT_EQ(bench.sim.counters().resumes, 1u);
+  bench.RunDevice();
+  EXPECT_EQ(bench.sent.size(), 2u);
+  EXPECT_TRUE(bench.sim.Acknowledge());  // CNA
+  EXPECT_EQ(bench.Poll().done, 2u);      // resumes
+  bench.RunDevice();
+  EXPECT_EQ(bench.Poll().done, 1u);
+  EXPECT_EQ(bench.sent, bench.posts);
+  EXPECT_TRUE(bench.Sound());
+}
+
+// Five blocks, one kept back; the ring wakes with three free.
+TYPED_TEST(I8255xTxTest, StopsWakesReportsAndCancels) {
+  Bench<TypeParam> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  bench.sim.set_failing(true);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(bench.Post(60).ok());
+  EXPECT_TRUE(bench.ring.stopped());
+  EXPECT_EQ(bench.Post(60).error(), Error::kNoSpace);
+  bench.ring.Kick(bench.sim);
+  bench.RunDevice();
+  EXPECT_FALSE(bench.Poll(2).woken);
+  const TxPollResult r = bench.Poll(1);
+  EXPECT_TRUE(r.woken && r.cut);
+  EXPECT_EQ(bench.sink.fates[TxFate::kError], 3u);
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Shutdown(bench.sink, bench.sim);
+  EXPECT_EQ(bench.sink.fates[TxFate::kCancelled], 2u);
+  EXPECT_TRUE(bench.Sound());
+  bench.sim.set_failing(false);
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);
+  bench.RunDevice();
+  EXPECT_EQ(bench.Poll().done, 1u);
+  EXPECT_EQ(bench.sent.size(), 1u);
+  EXPECT_EQ(bench.sent.back(), bench.posts.back());
+  EXPECT_TRUE(bench.Sound());
+}
+
+TEST(I8255xTx, RefusesWhatCannotBeSent) {
+  Bench<SharedWorld> bench;
+  std::array<std::byte, 4> memory{};
+  const TxSegment good{PhysAddrOf(memory.data()), 4, memory.data()};
+  const auto post = [&](std::vector<TxSegment> segments) {
+    const Result<void> posted = bench.ring.Post({segments, 1});
+    return posted.ok() ? Error{} : posted.error();
+  };
+  EXPECT_EQ(post({good}), Error::kShutDown);
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  EXPECT_EQ(post({}), Error::kInvalidArgument);
+  EXPECT_EQ(post({good, {good.address, 0, good.data}}),
+            Error::kInvalidArgument);
+  EXPECT_EQ(post({good, {good.address, 4}}), Error::kInvalidArgument);
+  EXPECT_EQ(post({good, {good.address, 997, good.data}}),
+            Error::kInvalidArgument);
+  EXPECT_EQ(post({good, good, good, good}), Error::kLimit);
+  EXPECT_TRUE(bench.Sound());
+  EXPECT_FALSE(Bench<SharedWorld>({5, 3, 3, 0, 0}).made);
+  EXPECT_FALSE(Bench<SharedWorld>({5, 3, 3, 0, 0x4000}).made);
+  EXPECT_TRUE(Bench<SharedWorld>({5, 3, 3, 0, 0x3fff}).made);
+}
+
+template <class World>
+void Walk() {
+  Bench<World> bench({*rc::gen::inRange(4u, 9u), 3, 3, 0, 300});
+  RC_ASSERT(bench.ring.Start(bench.sim).ok());
+  auto random = *rc::gen::arbitrary<std::uint32_t>();
+  bench.world.SetHook([&] {
+    random = random * 1664525u + 1013904223u;
+    for (std::uint32_t i = random >> 29; i != 0 && bench.Step(); --i) {
+    }
+  });
+  const int moves = *rc::gen::inRange(1, 300);
+  for (int i = 0; i < moves; ++i) {
+    switch (*rc::gen::inRange(0, 5)) {
+      case 0:
+      case 1: {
+        const bool room = bench.ring.free() != 0;
+        const auto parts = *rc::gen::inRange<std::size_t>(1, 4);
+        RC_ASSERT(bench.Post(*rc::gen::inRange<std::size_t>(parts, 300), parts)
+                      .ok() == room);
+        break;
+      }
+      case 2:
+        bench.ring.Kick(bench.sim);
+        break;
+      case 3:
+        for (int n = *rc::gen::inRange(1, 9); n != 0 && bench.Step(); --n) {
+        }
+        break;
+      default: {
+        const auto budget = *rc::gen::inRange<std::size_t>(0, 5);
+        RC_ASSERT(bench.Poll(budget).done <= budget);
+        break;
+      }
+    }
+    RC_ASSERT(bench.Sound());
+  }
+  for (int i = 0; i < 3; ++i) {
+    bench.Poll();
+    bench.RunDevice();
+  }
+  bench.Poll();
+  RC_ASSERT(bench.sent == bench.posts);
+  RC_ASSERT(bench.ring.frames() == 0u);
+  RC_ASSERT(bench.Sound());
+}
+RC_GTEST_PROP(I8255xTxProperty, Shared, ()) { Walk<SharedWorld>(); }
+RC_GTEST_PROP(I8255xTxProperty, Copied, ()) { Walk<CopyWorld<>>(); }
+
+// A device that writes anything anywhere in the blocks, at any time.
+RC_GTEST_PROP(I8255xTxHostile, EveryFrameComesBackOnce, ()) {
+  struct Port {
+    Result<void> Start(const RingAddresses& r) {
+      ring = r;
+      return Ok();
+    }
+    bool Suspended() { return true; }
+    void Resume() {}
+    void Abort() {}
+    RingAddresses ring;
+  };
+  CopyWorld<> world;
+  Port port;
+  TxRing<I8255xTxFormat, CopyingMapper> ring;
+  CollectingSink sink;
+  RC_ASSERT(ring.Init(&world.mapper, {8, 2, 3, 0, 48}).ok());
+  RC_ASSERT(ring.Start(port).ok());
+  const Bytes memory(48);
+  auto random = *rc::gen::arbitrary<std::uint32_t>();
+  const auto scribble = [&] {
+    random = random * 1664525u + 1013904223u;
+    const std::uint32_t block = random >> 8 & 7;
+    const std::uint32_t at = random % 2 == 0 ? 1 : random >> 16 & 63;
+    const auto byte = static_cast<std::uint8_t>(random >> 24);
+    (void)world.port.Write(port.ring.descriptors + 64 * block + at, &byte, 1);
+  };
+  world.SetHook(scribble);
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    const TxSegment segment{PhysAddrOf(memory.data()), 48, memory.data()};
+    if (ring.Post({{&segment, 1}, i}).ok()) sink.out.insert(i);
+    const std::size_t budget = random % 4;
+    const std::uint32_t before = ring.frames();
+    const TxPollResult r = ring.Poll(budget, sink, port);
+    RC_ASSERT(r.done <= budget && r.done <= before);
+    RC_ASSERT(ring.CheckInvariants() && sink.wrong == 0);
+    RC_ASSERT(sink.out.size() == ring.frames());
+  }
+  world.SetHook(nullptr);
+  ring.Shutdown(sink, port);
+  RC_ASSERT(sink.out.empty());
+}
+
+// --- Negative control: a driver that resumes without a look at the CU.
+
+template <class Port>
+struct AlwaysSuspended : SimI8255xTx<Port> {
+  using SimI8255xTx<Port>::SimI8255xTx;
+  bool Suspended() { return true; }
+};
+TEST(I8255xTxControl, AResumeOfARunningUnitIsSeen) {
+  Bench<SharedWorld, AlwaysSuspended<SharedWorld::Port>> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  ASSERT_TRUE(bench.Post(60).ok());
+  EXPECT_TRUE(bench.Sound());
+  bench.ring.Kick(bench.sim);
+  EXPECT_FALSE(bench.Sound());
+}
+// And one that looks too early: it was suspended, but has gone on since.
+TEST(I8255xTxControl, AResumeBehindTheEndIsSeen) {
+  Bench<SharedWorld> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);
+  bench.RunDevice();
+  EXPECT_TRUE(bench.Sound());
+  bench.sim.Resume();  // the block behind was never posted
+  bench.RunDevice();
+  EXPECT_FALSE(bench.Sound());
+}
+
+}  // namespace
+}  // namespace dmamap
