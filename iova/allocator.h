@@ -19,7 +19,7 @@
 //
 // A free is checked before anything changes: kForeign (nothing begins here),
 // kDoubleFree (handed out before, or waiting in a magazine to be), kMismatch
-// (another size). FreeCheck (live_tags.h) says what two
+// (another size). FreeCheck (tag.h) says what two
 // frees at the same instant get.
 //
 // kNoSpace is said only after the caller's own magazines, the depot and the
@@ -63,6 +63,7 @@
 #include "iova/range_list.h"
 #include "iova/range_store.h"
 #include "iova/stats.h"
+#include "iova/tag.h"
 
 namespace dmamap::inline v0 {
 

@@ -15,7 +15,7 @@
 #include "dma/address.h"
 #include "dma/sync.h"
 #include "dma/version.h"
-#include "iova/live_tags.h"
+#include "iova/tag.h"
 
 namespace dmamap::inline v0 {
 

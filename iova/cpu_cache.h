@@ -37,9 +37,9 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iova/depot.h"
-#include "iova/live_tags.h"
 #include "iova/magazine.h"
 #include "iova/slot_table.h"
+#include "iova/tag.h"
 
 namespace dmamap::inline v0 {
 

@@ -11,7 +11,7 @@
 
 #include "dma/result.h"
 #include "dma/version.h"
-#include "iova/live_tags.h"
+#include "iova/tag.h"
 
 namespace dmamap::inline v0 {
 
