@@ -14,12 +14,20 @@
 #include <span>
 
 #include "benchmarks/replay_dma.h"
+#include "dma/iommu_map.h"
 #include "domain/domain.h"
+#include "domain/mode.h"
+#include "iotlb/software_iommu.h"
 #include "testing/domain_port.h"
 
 namespace dmamap::bench {
 
-class DmamapDomain {
+// In any mode; of policies whose Invalidation is an IommuMap where that needs
+// one.
+template <class Policies = DomainPolicies,
+          DomainMode kMode = DomainMode::kBounce,
+          FlushMode kFlush = FlushMode::kStrict>
+class ModeDomain {
  public:
   // A 32-bit device; buffers keep their offset in the page, as they have it
   // behind Linux's IOMMU layer and in the recording.
@@ -33,6 +41,11 @@ class DmamapDomain {
         std::bit_ceil(std::max(kCoherentBytes, 8 * coherent_bytes));
     options.limit = Iova(
         std::max(options.limit.value(), options.bounce_size + coherent - 1));
+    options.mode = kMode;
+    options.flush.mode = kFlush;
+    if constexpr (IommuMap<typename Policies::Invalidation>) {
+      if (!domain_.invalidation().Init().ok()) return false;
+    }
     return domain_.Init(options).ok();
   }
 
@@ -80,10 +93,15 @@ class DmamapDomain {
  private:
   static constexpr std::uint64_t kCoherentBytes = std::uint64_t{64} << 20;
 
-  Domain<> domain_;
-  DomainPort<Domain<>> port_{domain_};
+  Domain<Policies> domain_;
+  DomainPort<Domain<Policies>> port_{domain_};
 };
+using DmamapDomain = ModeDomain<>;
 static_assert(ReplayDomain<DmamapDomain>);
+
+struct TablePolicies : DomainPolicies {
+  using Invalidation = SoftwareIommu;
+};
 
 }  // namespace dmamap::bench
 

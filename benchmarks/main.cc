@@ -23,6 +23,7 @@
 #include "benchmarks/iova_rows.h"
 #include "benchmarks/load_rows.h"
 #include "benchmarks/machine.h"
+#include "benchmarks/mode_rows.h"
 #include "benchmarks/op_timer.h"
 #include "benchmarks/options.h"
 #include "benchmarks/report.h"
@@ -71,6 +72,9 @@ absl::Status AddRows(const Options& options, const std::string& program,
         report, {.repetitions = options.repetitions, .quick = options.quick});
     AddDomainWorkloadRows(
         report, {.repetitions = options.repetitions, .quick = options.quick});
+    AddModeRows(report,
+                {.repetitions = options.repetitions, .quick = options.quick},
+                options.invalidation_ns);
     AddE100Rows(report, options.frames);
     AddRingRows(report, {.quick = options.quick});
     AddLoadRows(report, options.load);

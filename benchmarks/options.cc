@@ -49,14 +49,18 @@ ABSL_FLAG(std::uint64_t, load_frame_ns, 0,
 ABSL_FLAG(std::string, load_arrivals, "poisson",
           "poisson, even or bursts: how frames arrive there");
 
+ABSL_FLAG(std::uint64_t, invalidation_ns, 500,
+          "N: what an invalidation costs in domain/pooled_ and "
+          "domain/copy_or_map_, the curve of copy against map");
+
 namespace dmamap::bench {
 namespace {
 
 constexpr const char* kFlags[] = {
-    "json",          "filter",       "quick",
-    "trace",         "traces",       "repetitions",
-    "frames",        "ageing_ops",   "load_interrupt_ns",
-    "load_frame_ns", "load_arrivals"};
+    "json",          "filter",        "quick",
+    "trace",         "traces",        "repetitions",
+    "frames",        "ageing_ops",    "load_interrupt_ns",
+    "load_frame_ns", "load_arrivals", "invalidation_ns"};
 
 // The simulated time base of nicring/load_*.
 absl::Status ReadLoadOptions(LoadOptions& load) {
@@ -149,6 +153,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
   if (frames != 0) options.frames = frames;
   const std::uint64_t ageing_ops = absl::GetFlag(FLAGS_ageing_ops);
   if (ageing_ops != 0) options.ageing_ops = ageing_ops;
+  options.invalidation_ns = absl::GetFlag(FLAGS_invalidation_ns);
   return options;
 }
 

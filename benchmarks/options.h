@@ -25,6 +25,7 @@ struct Options {
   std::uint64_t frames = 1'000'000;
   std::uint64_t events = 0;  // of each trace; 0: all
   std::uint64_t ageing_ops = 1'000'000'000;
+  std::uint64_t invalidation_ns = 500;
   LoadOptions load;  // of nicring/load_*
 };
 

@@ -19,6 +19,7 @@
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "domain/domain.h"
+#include "domain/sched_addresses_for_test.h"
 #include "iova/allocator_options.h"
 #include "iova/sched_model_for_test.h"
 #include "testing/sched/explore.h"
@@ -29,44 +30,6 @@ namespace {
 constexpr std::uint64_t kPage = 64;
 constexpr auto kAcqRel = std::memory_order_acq_rel;
 constexpr auto kRelaxed = std::memory_order_relaxed;
-
-// Addresses of up to 32 pages: the first that fits.
-class SchedAddresses {
- public:
-  Result<void> Init(const AllocatorOptions& options) {
-    page_ = options.page;
-    first_ = options.window.first();
-    const std::uint64_t pages = options.window.size() >> page_.shift();
-    if (pages < 32) taken_.store(~std::uint32_t{0} << pages);
-    return Ok();
-  }
-  Result<Iova> Allocate(std::uint64_t pages) {
-    std::uint32_t taken = taken_.load(std::memory_order_acquire);
-    for (;;) {
-      const std::uint32_t wanted = (1u << pages) - 1;
-      unsigned at = 0;
-      while (at < 32 && (taken >> at & wanted) != 0) ++at;
-      if (at + pages > 32) return Error::kNoSpace;
-      if (taken_.compare_exchange_strong(taken, taken | wanted << at, kAcqRel,
-                                         std::memory_order_acquire)) {
-        return first_ + (std::uint64_t{at} << page_.shift());
-      }
-    }
-  }
-  Result<void> Free(Iova first, std::uint64_t pages) {
-    const auto at = static_cast<unsigned>((first - first_) >> page_.shift());
-    const std::uint32_t bits = ((1u << pages) - 1) << at;
-    const std::uint32_t before =
-        taken_.fetch_and(~bits, std::memory_order_release);
-    sched::Check((before & bits) == bits, "freed twice");
-    return Ok();
-  }
-
- private:
-  PageSize page_;
-  Iova first_;
-  sched::Atomic<std::uint32_t> taken_{0};
-};
 
 // A plain variable: two calls that nothing orders are a data race.
 class SchedInvalidation {

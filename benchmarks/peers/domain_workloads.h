@@ -15,6 +15,8 @@
 //   map_unmap_SIZE_touched    a device has touched the bounce pages before
 //   copy_to_SIZE              to the device, copied
 //   copy_from_SIZE            from the device, copied
+//   pooled_SIZE               to the device, in whatever mode the subject is in
+//   copy_or_map_SIZE          the same
 //
 // SIZE is 64B, 1500B, 4096B ... in bytes.
 //
@@ -313,7 +315,9 @@ inline std::optional<DomainWorkload> ParseDomainWorkload(
     workload.attributes = MapAttributes::kSkipSync;
   } else if (absl::ConsumePrefix(&name, "copy_from_")) {
     workload.direction = Direction::kFromDevice;
-  } else if (!absl::ConsumePrefix(&name, "copy_to_")) {
+  } else if (!absl::ConsumePrefix(&name, "copy_to_") &&
+             !absl::ConsumePrefix(&name, "pooled_") &&
+             !absl::ConsumePrefix(&name, "copy_or_map_")) {
     return std::nullopt;
   }
   workload.touched = copies || absl::ConsumeSuffix(&name, "_touched");
