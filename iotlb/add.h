@@ -77,7 +77,10 @@ Result<void> BasicIotlb<P>::AddLocked(const IotlbEntry &entry) {
     ++stats_.refused_limit;
     return Error::kLimit;
   }
-  if (!core_.Reserve(1)) return Error::kNoMemory;
+  const bool simple = !at_limit && joined.count() == 0;
+  if (!(simple ? core_.ReserveFor(entry.range) : core_.Reserve(1))) {
+    return Error::kNoMemory;
+  }
   if (at_limit) {
     Withdraw(oldest_);
     ++stats_.retired;

@@ -75,27 +75,31 @@ class FrontIndex {
     return slot;
   }
 
-  // Asks for what a change of the mapping that begins at `page` will write, so
-  // that it comes while the record is looked for. May be wrong.
-  void PrefetchFor(std::uint64_t page) const {
-    const Word root = root_.Load();
+  // The writer's Find, for a change of the mapping that begins at `page`: asks
+  // for what that will write, so that it comes while the record is looked at.
+  Word FindForChange(std::uint64_t page) const {
+    const Word root = root_.Own();
     unsigned shift = ShiftOf(root);
-    if (root == 0 || (page >> shift) != 0) return;
+    if (root == 0 || (page >> shift) != 0) [[unlikely]]
+      return above_.Own();
     const Table *table = internal::FrontPointer<Table>(root);
-    do {
+    for (;;) {
       shift -= kBits;
       const auto i = static_cast<unsigned>((page >> shift) % Table::kSlots);
-      const Word word = table->brief[i].Load();
-      if (!internal::IsTable(word)) {
-        constexpr unsigned kLine = kCacheLine / sizeof(Slot);
-        const unsigned next = i + kLine < Table::kSlots ? i + kLine : i;
-        __builtin_prefetch(&table->brief[i], 1);
-        __builtin_prefetch(&table->brief[next], 1);
-        __builtin_prefetch(&table->slot[next]);
-        return;
+      if (shift != 0) {
+        const Word word = table->brief[i].Own();
+        if (internal::IsTable(word)) {
+          table = internal::FrontPointer<Table>(word);
+          continue;
+        }
       }
-      table = internal::FrontPointer<Table>(word);
-    } while (shift != 0);
+      constexpr unsigned kLine = kCacheLine / sizeof(Slot);
+      const unsigned next = i + kLine < Table::kSlots ? i + kLine : i;
+      __builtin_prefetch(&table->brief[i], 1);
+      __builtin_prefetch(&table->brief[next], 1);
+      __builtin_prefetch(&table->slot[next]);
+      return table->slot[i].Own();
+    }
   }
 
   enum class Brief : std::uint8_t { kMemory, kAskSlot, kAskTree };

@@ -40,11 +40,15 @@ class Graves {
     return older == nullptr ? nullptr
                             : Unbury(std::exchange(Of(*older), older));
   }
+  // Whether the latest one is of exactly this range.
+  bool HasLatest(std::uint64_t first, std::uint64_t last) const {
+    return latest_ != nullptr && latest_->first() == first &&
+           latest_->last() == last;
+  }
   // The buried record of exactly this range, which is buried no more; or
   // nullptr.
   Record *Exhume(std::uint64_t first, std::uint64_t last) {
-    if (latest_ != nullptr && latest_->first() == first &&
-        latest_->last() == last) {
+    if (HasLatest(first, last)) {
       return Unbury(std::exchange(latest_, nullptr));
     }
     Record *&grave = At(first);

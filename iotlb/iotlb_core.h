@@ -77,6 +77,15 @@ class IotlbCore : public IotlbIndex<Policies> {
            records_.Reserve(count);
   }
 
+  // The same for one call, of this range, with no removal before it.
+  [[nodiscard]] bool ReserveFor(const Range &range) {
+    if (!Policies::kReverse &&
+        graves_.HasLatest(range.first().value(), range.last().value())) {
+      return true;
+    }
+    return Reserve(1);
+  }
+
   // True when no live mapping overlaps the range.
   bool IsFree(const Range &range) const {
     if (has_front_ && front_.IsEmpty(Front::PageOf(range.first().value()),
@@ -90,9 +99,8 @@ class IotlbCore : public IotlbIndex<Policies> {
   // The one live mapping that overlaps the range, where the front knows that
   // quickly; or nullptr.
   Record *OnlyOverlapping(const Range &range) const {
-    FrontWord word;
-    front_.PrefetchFor(Front::PageOf(range.first().value()));
-    (void)front_.Find(Front::PageOf(range.first().value()), word);
+    const FrontWord word =
+        front_.FindForChange(Front::PageOf(range.first().value()));
     if (!IsRecord(word)) return nullptr;
     Record *const record = FrontPointer<Record>(word);
     // What overlaps a part of a mapping overlaps the mapping.

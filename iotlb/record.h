@@ -139,7 +139,9 @@ class alignas(kCacheLine) MappingRecord {
   [[gnu::always_inline]] bool Read(RecordCopy &copy) const {
     const std::uint64_t before = meta();
     copy = {first(), last(), address(), token(), id(), before};
-    return (before & kDead) == 0 && IsStill(before);
+    if ((before & kDead) != 0) [[unlikely]]
+      return false;
+    return IsStill(before);
   }
   // R2, acquire: pairs with R1.
   std::uint64_t meta() const { return meta_.load(std::memory_order_acquire); }

@@ -160,6 +160,11 @@ struct alignas(kCacheLine) TreeNode {
     __builtin_prefetch(this);
     for (unsigned g = 0; g < kGroups; ++g) __builtin_prefetch(&group[g]);
   }
+  // Asks for what the slots of a group lead to.
+  [[gnu::always_inline]] void PrefetchSlots(unsigned g) const {
+#pragma GCC unroll 4
+    for (const Atom<void *> &to : group[g].slot) __builtin_prefetch(Get(to));
+  }
   // Asks for what a walk that stands at slot `i` will read a few steps on.
   void PrefetchBehind(unsigned i) const {
     constexpr unsigned kAhead = 4;

@@ -116,7 +116,10 @@ class TreePath {
             EnterChild(*step.node, step.version, step.index, child);
         if (version % 2 != 0) return Reached::kStale;
         steps_[level - 1] = {child, version, 0};
-        return DescendReaching(level - 1, at);
+        // Mostly all of it does.
+        return Descend(level - 1, [at](const Node &node, unsigned) {
+          return node.reach_at(0) >= at ? 0 : node.FirstReaching(at);
+        });
       }
       if (!step.node->IsStill(step.version)) return Reached::kStale;
     }

@@ -111,8 +111,8 @@ class TreeWalk {
 
   // What VisitLeaf carries from entry to entry, in registers.
   struct Passed {
-    bool visited, more;
-    std::uint64_t key, id;  // of the last entry visited
+    bool any, more;
+    std::uint64_t key, id;  // of the last entry visited, if any
   };
 
   // Visits the entries of the leaf from the path's slot on, and moves the path
@@ -121,57 +121,72 @@ class TreeWalk {
   [[gnu::always_inline]] bool VisitLeaf(Visit &visit) {
     const auto &leaf = *path_.leaf();
     const std::uint64_t version = path_.leaf_version();
-    unsigned i = path_.index(0);
+    // A slot of the first group that lies before the path's is passed over: it
+    // does not reach first_, or it was visited.
+    const unsigned from = path_.index(0) / kInGroup;
     path_.index(0) = kSlots - 1;
     ended_ = false;
-    Passed passed{visited_, true, key_, id_};
-    for (unsigned g = i / kInGroup; g < kGroups; ++g) {
+    Passed passed{false, true, 0, 0};
+    for (unsigned g = from; g < kGroups; ++g) {
       // Records are asked for two groups before their turn.
-      const unsigned ahead = g + 2 < kGroups ? g + 2 : g;
-      unsigned n = i % kInGroup;
-      while (n < kInGroup && VisitSlot(leaf, version, g, n, passed, visit)) {
-        __builtin_prefetch(Tree::Node::Get(leaf.group[ahead].slot[n]));
-        ++n;
-      }
-      if (n < kInGroup) break;
-      i = 0;
+      if (g + 2 < kGroups) leaf.PrefetchSlots(g + 2);
+      if (!VisitGroup(leaf, version, g, passed, visit)) break;
     }
-    visited_ = passed.visited;
-    key_ = passed.key;
-    id_ = passed.id;
+    if (passed.any) {
+      visited_ = true;
+      key_ = passed.key;
+      id_ = passed.id;
+    }
     // What the leaf said of the range counts if it is still there.
     if (!leaf.IsStill(version)) state_ = State::kLost;
     return passed.more;
   }
   // False: the last one of this leaf.
   template <class Leaf, class Visit>
-  [[gnu::always_inline]] bool VisitSlot(const Leaf &leaf, std::uint64_t version,
-                                        unsigned g, unsigned n, Passed &passed,
-                                        Visit &visit) {
-    // acquire: pairs with S1.
-    const auto *const record = static_cast<const Record *>(
-        leaf.group[g].slot[n].load(std::memory_order_acquire));
-    const std::uint64_t key = leaf.first_at(g * kInGroup + n);
-    if (record == nullptr || key > last_) {
-      ended_ = record != nullptr;
-      return false;
-    }
-    if (key < first_ && leaf.end_at(g * kInGroup + n) < first_) return true;
-    if (!leaf.IsStill(version)) return false;  // is it a record?
-    RecordCopy copy;
-    const bool alive = record->Read(copy);
-    if (!leaf.IsStill(version)) return false;
-    // Visited before the walk lost its place.
-    if (key == passed.key && passed.visited && copy.id <= passed.id)
-      return true;
-    passed.visited = true;
-    passed.key = key;
-    passed.id = copy.id;
-    if (alive && !visit(static_cast<const RecordCopy &>(copy))) {
-      passed.more = false;
-      return false;
+  [[gnu::always_inline]] bool VisitGroup(const Leaf &leaf,
+                                         std::uint64_t version, unsigned g,
+                                         Passed &passed, Visit &visit) {
+    // Copies, which the compiler need not read again behind each fence.
+    const std::uint64_t last = last_, low = first_ < key_ ? key_ : first_;
+    const auto &group = leaf.group[g];
+    const auto *const firsts = &leaf.first[g * kInGroup];
+#pragma GCC unroll 4
+    for (unsigned n = 0; n < kInGroup; ++n) {
+      // acquire: pairs with S1.
+      const auto *const record = static_cast<const Record *>(
+          group.slot[n].load(std::memory_order_acquire));
+      const std::uint64_t key = Tree::Node::Get(firsts[n]);
+      if (record == nullptr) [[unlikely]]
+        return false;
+      if (key > last) [[unlikely]] {
+        ended_ = true;
+        return false;
+      }
+      if (!leaf.IsStill(version)) return false;  // is it a record?
+      RecordCopy copy;
+      if (!record->Read(copy)) [[unlikely]]
+        continue;
+      if (!leaf.IsStill(version)) return false;
+      if (key <= low) [[unlikely]] {
+        const std::uint64_t end = leaf.end_at(g * kInGroup + n);
+        if (!leaf.IsStill(version)) return false;
+        if (IsPassed(key, end, copy.id)) continue;
+      }
+      passed.any = true;
+      passed.key = key;
+      passed.id = copy.id;
+      if (!visit(static_cast<const RecordCopy &>(copy))) {
+        passed.more = false;
+        return false;
+      }
     }
     return true;
+  }
+  // Whether an entry does not reach the range, or was visited before the walk
+  // came to this leaf.
+  bool IsPassed(std::uint64_t key, std::uint64_t end, std::uint64_t id) const {
+    if (end < first_) return true;
+    return visited_ && (key < key_ || (key == key_ && id <= id_));
   }
 
   // What remains of this leaf, or else the next one that has entries in the
