@@ -4,87 +4,84 @@
 #ifndef DMAMAP_NICRING_BUFFER_POOL_H_
 #define DMAMAP_NICRING_BUFFER_POOL_H_
 
-// BufferPool: where a ring's buffers come from; and FixedPool, a simple one.
+// BufferPool: where a ring's buffers come from; and FixedPool, a simple one for
+// one thread. CpuPool (cpu_pool.h) is the one that CPUs share.
 //
 // An empty pool is a value (kPoolEmpty), never an abort: the ring lives on with
 // the buffers it has and asks again at the next refill.
 //
-// FixedPool cuts one allocation into equal buffers and keeps a stack of the
-// free ones, the last one returned on top (its lines are the warmest). Not
-// thread-safe; Get and Put take constant time. Its bookkeeping lies in an
-// allocation of its own, away from what a device is shown.
+// FixedPool keeps a stack of the free buffers, the last one returned on top
+// (its lines are the warmest). Not thread-safe; Get and Put take constant time.
+// Its bookkeeping lies in an allocation of its own, away from what a device is
+// shown.
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 
 #include "dma/address.h"
 #include "dma/result.h"
 #include "dma/version.h"
+#include "nicring/buffer_slab.h"
 
 namespace dmamap::inline v0 {
 
-// One buffer: `size` bytes at `data`, which the mapper knows as `address`.
-struct Buffer {
-  std::byte* data = nullptr;
-  PhysAddr address;
-  std::uint32_t size = 0;   // bytes
-  std::uint32_t token = 0;  // opaque: the pool's own
-
-  friend constexpr bool operator==(const Buffer&, const Buffer&) = default;
-};
-
 template <class P>
-concept BufferPool = requires(P& p, const Buffer& buffer) {
+concept BufferPool = requires(P& p, const P& c, const Buffer& buffer,
+                              std::span<Buffer> out,
+                              std::span<const Buffer> in) {
   // A buffer that nobody else uses; kPoolEmpty when there is none now.
   { p.Get() } -> std::same_as<Result<Buffer>>;
   // Takes back a buffer that Get returned.
   { p.Put(buffer) } -> std::same_as<Result<void>>;
+  // How many it put to the front of `out`: fewer than asked when it ran empty.
+  { p.GetBatch(out) } -> std::same_as<std::size_t>;
+  // Takes back each as Put does. The error of the first that was refused; those
+  // behind it are taken back all the same.
+  { p.PutBatch(in) } -> std::same_as<Result<void>>;
+  // Bytes in front of each buffer's first that its user may write.
+  { c.headroom() } -> std::same_as<std::uint32_t>;
 };
 
-struct FixedPoolOptions {
-  std::uint32_t buffers = 0;       // how many
-  std::uint32_t buffer_bytes = 0;  // of each
-  // Bytes from a buffer's cache-line boundary to its first byte: 2 puts the IP
-  // header of a frame behind a 16-byte descriptor on a word boundary.
-  std::uint32_t skew = 0;
-};
+// GetBatch and PutBatch for a pool that has nothing better.
+template <class P>
+std::size_t GetEach(P& pool, std::span<Buffer> out) {
+  std::size_t n = 0;
+  for (; n < out.size(); ++n) {
+    const Result<Buffer> buffer = pool.Get();
+    if (!buffer.ok()) break;
+    out[n] = *buffer;
+  }
+  return n;
+}
+// put: Result<void>(const Buffer&)
+template <class Put>
+Result<void> PutEach(std::span<const Buffer> in, Put&& put) {
+  Result<void> all;
+  for (const Buffer& buffer : in) {
+    const Result<void> done = put(buffer);
+    if (all.ok() && !done.ok()) all = done;
+  }
+  return all;
+}
+
+using FixedPoolOptions = BufferSlabOptions;
 
 class FixedPool {
  public:
-  FixedPool() = default;
-  FixedPool(const FixedPool&) = delete;
-  FixedPool& operator=(const FixedPool&) = delete;
-  ~FixedPool() { Free(); }
-
-  // kBusy the second time; kInvalidArgument for no buffer, an empty one or a
-  // skew of a line or more; kOverflow when the sum passes 2^32; kNoMemory.
+  // As BufferSlab::Init.
   Result<void> Init(const FixedPoolOptions& options) {
-    if (memory_ != nullptr) return Error::kBusy;
-    if (options.buffers == 0 || options.buffer_bytes == 0 ||
-        options.skew >= kLine) {
-      return Error::kInvalidArgument;
-    }
-    const std::uint64_t stride =
-        (std::uint64_t{options.buffer_bytes} + options.skew + kLine - 1) /
-        kLine * kLine;
-    const std::uint64_t bytes = stride * options.buffers;
-    if (stride > UINT32_MAX || bytes > UINT32_MAX) return Error::kOverflow;
-    // Value-initialised: a device never sees what the heap held before.
-    memory_ = static_cast<std::byte*>(
-        ::operator new (static_cast<std::size_t>(bytes),
-                        std::align_val_t{kPage}, std::nothrow));
+    const Result<void> made = slab_.Init(options);
+    if (!made.ok()) return made;
     free_.reset(new (std::nothrow) std::uint32_t[options.buffers]);
     used_.reset(new (std::nothrow) bool[options.buffers]());
-    if (memory_ == nullptr || !free_ || !used_) {
-      Free();
+    if (!free_ || !used_) {
+      slab_.Free();
       return Error::kNoMemory;
     }
-    for (std::uint64_t i = 0; i < bytes; ++i) memory_[i] = std::byte{0};
-    options_ = options;
-    stride_ = static_cast<std::uint32_t>(stride);
     for (std::uint32_t i = 0; i < options.buffers; ++i) {
       free_[i] = options.buffers - 1 - i;
     }
@@ -97,64 +94,41 @@ class FixedPool {
     if (free_count_ == 0) return Error::kPoolEmpty;
     const std::uint32_t index = free_[--free_count_];
     used_[index] = true;
-    return At(index);
+    return slab_.At(index);
   }
-
   // kForeign for a buffer that is not of this pool, kDoubleFree for one that is
   // in it already. Nothing changes then.
   Result<void> Put(const Buffer& buffer) {
-    if (buffer.token >= options_.buffers || !(buffer == At(buffer.token))) {
-      return Error::kForeign;
-    }
+    if (!slab_.IsOne(buffer)) return Error::kForeign;
     if (!used_[buffer.token]) return Error::kDoubleFree;
     used_[buffer.token] = false;
     free_[free_count_++] = buffer.token;
     return Ok();
   }
+  std::size_t GetBatch(std::span<Buffer> out) { return GetEach(*this, out); }
+  Result<void> PutBatch(std::span<const Buffer> in) {
+    return PutEach(in, [this](const Buffer& buffer) { return Put(buffer); });
+  }
 
+  std::uint32_t headroom() const { return slab_.headroom(); }
   std::uint32_t free_buffers() const { return free_count_; }
-  std::uint32_t used_buffers() const { return options_.buffers - free_count_; }
+  std::uint32_t used_buffers() const { return slab_.buffers() - free_count_; }
   // True for a buffer whose bytes are this pool's.
-  bool Owns(const Buffer& buffer) const {
-    const std::uint64_t offset =
-        PhysAddrOf(buffer.data).value() - PhysAddrOf(memory_).value();
-    return offset < std::uint64_t{stride_} * options_.buffers;
-  }
-
+  bool Owns(const Buffer& buffer) const { return slab_.Owns(buffer); }
   // All bytes that buffers lie in. kShutDown before Init.
-  Result<PhysRange> memory() const {
-    if (memory_ == nullptr) return Error::kShutDown;
-    return PhysRange::FromSize(PhysAddrOf(memory_),
-                               std::uint64_t{stride_} * options_.buffers);
-  }
+  Result<PhysRange> memory() const { return slab_.memory(); }
 
   bool CheckInvariants() const {
     std::uint32_t used = 0;
-    for (std::uint32_t i = 0; i < options_.buffers; ++i) used += used_[i];
+    for (std::uint32_t i = 0; i < slab_.buffers(); ++i) used += used_[i];
     for (std::uint32_t i = 0; i < free_count_; ++i) {
-      if (free_[i] >= options_.buffers || used_[free_[i]]) return false;
+      if (free_[i] >= slab_.buffers() || used_[free_[i]]) return false;
     }
-    return used + free_count_ == options_.buffers;
+    return used + free_count_ == slab_.buffers();
   }
 
  private:
-  static constexpr std::uint32_t kLine = 64;
-  static constexpr std::size_t kPage = 4096;  // shares no page with others
-
-  Buffer At(std::uint32_t index) const {
-    std::byte* data = memory_ + std::size_t{stride_} * index + options_.skew;
-    return Buffer{data, PhysAddrOf(data), options_.buffer_bytes, index};
-  }
-  void Free() {
-    ::operator delete (memory_, std::align_val_t{kPage});
-    memory_ = nullptr;
-    free_.reset();
-    used_.reset();
-  }
-
-  FixedPoolOptions options_;
-  std::byte* memory_ = nullptr;
-  std::uint32_t stride_ = 0;               // bytes from one buffer to the next
+  BufferSlab slab_;
   std::unique_ptr<std::uint32_t[]> free_;  // [0, free_count_): free indices
   std::unique_ptr<bool[]> used_;
   std::uint32_t free_count_ = 0;

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "dma/direction.h"
@@ -122,6 +123,12 @@ class PageFlip {
     slot.out &= static_cast<std::uint8_t>(~Bit(half));
     return slot.out == 0 && slot.state == State::kRetired ? Free(slot) : Ok();
   }
+
+  Result<void> ReturnBatch(std::span<const Buffer> batch) {
+    return PutEach(batch, [this](const Buffer& b) { return Return(b); });
+  }
+  // The other half may be the device's.
+  std::uint32_t headroom() const { return 0; }
 
   // Whatever the user has comes back through Return.
   void Release(RxStatistics& s) {

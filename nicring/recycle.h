@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "dma/direction.h"
 #include "dma/mapper.h"
@@ -47,7 +48,8 @@ class Recycle {
     if (!made.ok() || options.copybreak == 0) return made;
     return copies_.Init(
         {.buffers = options.copies == 0 ? options.entries : options.copies,
-         .buffer_bytes = options.copybreak});
+         .buffer_bytes = options.copybreak,
+         .headroom = pool->headroom()});
   }
 
   template <class Prepare>
@@ -104,6 +106,10 @@ class Recycle {
     hand_out_ = false;
     return Ok();
   }
+  Result<void> ReturnBatch(std::span<const Buffer> batch) {
+    return PutEach(batch, [this](const Buffer& b) { return Return(b); });
+  }
+  std::uint32_t headroom() const { return source_.headroom(); }
   void Release(RxStatistics& s) {
     while (!kept_.empty()) Retire(kept_.Pop(), s);
   }

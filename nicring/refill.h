@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 
 #include "dma/direction.h"
 #include "dma/mapper.h"
@@ -66,7 +67,8 @@ struct RxTaken {
 template <class R>
 concept RxRefill = requires(R& r, const R& c, RxArmed* armed,
                             const RxTaken& taken, const Buffer& buffer,
-                            std::uint32_t n, RxStatistics& s,
+                            std::span<const Buffer> batch, std::uint32_t n,
+                            RxStatistics& s,
                             Result<void> (*prepare)(const Buffer&)) {
   // The next buffer to arm: prepared, and mapped; valid until the next call.
   // kPoolEmpty, the mapper's errors, those of `prepare`; counted.
@@ -79,6 +81,9 @@ concept RxRefill = requires(R& r, const R& c, RxArmed* armed,
   r.TakeBack(taken, s);
   // The user gives back what went up. kForeign, kDoubleFree.
   { r.Return(buffer) } -> std::same_as<Result<void>>;
+  { r.ReturnBatch(batch) } -> std::same_as<Result<void>>;
+  // Bytes in front of a buffer that went up that its user may write.
+  { c.headroom() } -> std::same_as<std::uint32_t>;
   // Unmaps what it keeps; what is not with the user is in the pool again.
   r.Release(s);
   // Buffers that it keeps, neither armed nor with the user.
@@ -99,6 +104,9 @@ class RefillSource {
   MapperType& mapper() { return *mapper_; }
   Pool& pool() { return *pool_; }
   const RxRefillOptions& options() const { return options_; }
+  std::uint32_t headroom() const {
+    return pool_ != nullptr ? pool_->headroom() : 0;
+  }
 
   // Puts a buffer of the pool, with `bytes` of it mapped, into `armed`.
   template <class Prepare>
@@ -244,6 +252,10 @@ class MapEach {
   Result<void> Return(const Buffer& buffer) {
     return source_.pool().Put(buffer);
   }
+  Result<void> ReturnBatch(std::span<const Buffer> batch) {
+    return source_.pool().PutBatch(batch);
+  }
+  std::uint32_t headroom() const { return source_.headroom(); }
   void Release(RxStatistics&) {}
   std::uint32_t kept() const { return 0; }
   bool CheckInvariants() const {

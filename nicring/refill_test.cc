@@ -20,6 +20,7 @@
 
 #include "dma/mapper.h"
 #include "nicring/buffer_pool.h"
+#include "nicring/cpu_pool.h"
 #include "nicring/doorbell_bench_for_test.h"
 #include "nicring/e1000.h"
 #include "nicring/i8255x.h"
@@ -114,11 +115,12 @@ struct PackedKind {
       virtio::kVersion1 | virtio::kRingPacked;
 };
 
-template <class W, class K, class P>
+template <class W, class K, class P, class L = FixedPool>
 struct Case {
   using World = W;
   using Kind = K;
   using Policies = P;
+  using Pool = L;
 };
 
 // Keeps every `keep_each`-th frame, and a copy of it.
@@ -144,20 +146,28 @@ struct KeepingSink {
 
 constexpr std::uint32_t kEntries = 16;
 constexpr std::uint32_t kPages = 64;
+constexpr BufferSlabOptions kSlab = {
+    .buffers = kPages, .buffer_bytes = 4352, .headroom = 64};
+
+Result<void> InitPool(FixedPool& pool) { return pool.Init(kSlab); }
+Result<void> InitPool(CpuPool<>& pool) {
+  return pool.Init({.slab = kSlab, .cache = 8});
+}
 
 template <class C>
 class RefillBench {
  public:
   using World = typename C::World;
   using Kind = typename C::Kind;
-  using Ring = RxRing<typename Kind::Format, typename World::MapperType,
-                      FixedPool, typename C::Policies>;
+  using Pool = typename C::Pool;
+  using Ring = RxRing<typename Kind::Format, typename World::MapperType, Pool,
+                      typename C::Policies>;
 
   explicit RefillBench(RxRingOptions options = {}) {
     options.entries = kEntries;
     options.room = 2048;
     options.features = Kind::kFeatures;
-    EXPECT_TRUE(pool.Init({.buffers = kPages, .buffer_bytes = 4352}).ok());
+    EXPECT_TRUE(InitPool(pool).ok());
     if (std::is_same_v<Kind, ListKind> &&
         std::is_same_v<World, CountingShared>) {
       options.base = Iova(pool.memory()->first().value());
@@ -210,7 +220,7 @@ class RefillBench {
   }
 
   World world;
-  FixedPool pool;
+  Pool pool;
   std::optional<typename Kind::template Device<typename World::Port>> device;
   Ring ring;
   KeepingSink sink;
@@ -222,20 +232,24 @@ class RefillBench {
 
 template <class C>
 class RefillTest : public testing::Test {};
-using Cases = testing::Types<Case<CountingShared, E1000Kind, EachPolicies>,
-                             Case<CountingCopy, E1000Kind, EachPolicies>,
-                             Case<CountingShared, E1000Kind, RecyclePolicies>,
-                             Case<CountingCopy, E1000Kind, RecyclePolicies>,
-                             Case<CountingShared, ListKind, RecyclePolicies>,
-                             Case<CountingCopy, ListKind, RecyclePolicies>,
-                             Case<CountingShared, SplitKind, RecyclePolicies>,
-                             Case<CountingCopy, PackedKind, RecyclePolicies>,
-                             Case<CountingShared, E1000Kind, FlipPolicies>,
-                             Case<CountingCopy, E1000Kind, FlipPolicies>,
-                             Case<CountingShared, ListKind, FlipPolicies>,
-                             Case<CountingCopy, ListKind, FlipPolicies>,
-                             Case<CountingCopy, SplitKind, FlipPolicies>,
-                             Case<CountingShared, PackedKind, FlipPolicies>>;
+using Cases =
+    testing::Types<Case<CountingShared, E1000Kind, EachPolicies>,
+                   Case<CountingCopy, E1000Kind, EachPolicies>,
+                   Case<CountingShared, E1000Kind, RecyclePolicies>,
+                   Case<CountingCopy, E1000Kind, RecyclePolicies>,
+                   Case<CountingShared, ListKind, RecyclePolicies>,
+                   Case<CountingCopy, ListKind, RecyclePolicies>,
+                   Case<CountingShared, SplitKind, RecyclePolicies>,
+                   Case<CountingCopy, PackedKind, RecyclePolicies>,
+                   Case<CountingShared, E1000Kind, FlipPolicies>,
+                   Case<CountingCopy, E1000Kind, FlipPolicies>,
+                   Case<CountingShared, ListKind, FlipPolicies>,
+                   Case<CountingCopy, ListKind, FlipPolicies>,
+                   Case<CountingCopy, SplitKind, FlipPolicies>,
+                   Case<CountingShared, PackedKind, FlipPolicies>,
+                   Case<CountingCopy, ListKind, EachPolicies, CpuPool<>>,
+                   Case<CountingCopy, SplitKind, RecyclePolicies, CpuPool<>>,
+                   Case<CountingShared, E1000Kind, FlipPolicies, CpuPool<>>>;
 TYPED_TEST_SUITE(RefillTest, Cases);
 
 TYPED_TEST(RefillTest, FramesStayAsTheyAreUntilTheyComeBack) {
@@ -253,6 +267,29 @@ TYPED_TEST(RefillTest, FramesStayAsTheyAreUntilTheyComeBack) {
   }
   bench.Settle();
   EXPECT_GT(bench.sink.frames.size(), 500u);
+  bench.ExpectNothingLost();
+}
+
+TYPED_TEST(RefillTest, TheHeadroomIsTheUsersAndABatchComesBack) {
+  RefillBench<TypeParam> bench;
+  bench.sink.keep_each = 1;
+  for (std::size_t i = 0; i < 12; ++i) bench.Receive(64 + i % 3 * 200);
+  ASSERT_EQ(bench.sink.kept.size(), 12u);
+  const std::uint32_t headroom = bench.ring.headroom();
+  EXPECT_EQ(
+      headroom,
+      (std::is_same_v<typename TypeParam::Policies, FlipPolicies>) ? 0u : 64u);
+  std::vector<Buffer> batch;
+  for (const auto& kept : bench.sink.kept) {
+    std::memset(kept.buffer.data - headroom, 0xee, headroom);
+    batch.push_back(kept.buffer);
+  }
+  for (const auto& kept : bench.sink.kept) {
+    EXPECT_EQ(Bytes(kept.data, kept.data + kept.bytes.size()), kept.bytes);
+  }
+  EXPECT_TRUE(bench.ring.ReturnBatch(batch).ok());
+  EXPECT_FALSE(bench.ring.ReturnBatch(batch).ok());
+  bench.sink.kept.clear();
   bench.ExpectNothingLost();
 }
 

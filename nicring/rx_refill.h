@@ -4,9 +4,9 @@
 #ifndef DMAMAP_NICRING_RX_REFILL_H_
 #define DMAMAP_NICRING_RX_REFILL_H_
 
-// How an RxRing keeps its receiver going: fill the queue, restart a receiver
-// that stopped, or ring for one that does not. Included by nicring/rx_ring.h
-// alone, which says what the states mean.
+// How an RxRing starts its receiver and keeps it going: fill the queue, restart
+// a receiver that stopped, or ring for one that does not. Included by
+// nicring/rx_ring.h alone, which says what the states mean.
 
 #include <cstdint>
 
@@ -14,12 +14,34 @@
 #include "dma/result.h"
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
+#include "nicring/receiver.h"
 #include "nicring/refill.h"
 #include "nicring/rx_assembly.h"
 #include "nicring/rx_queue.h"
 #include "nicring/rx_ring.h"
 
 namespace dmamap::inline v0 {
+
+template <class F, Mapper M, BufferPool P, class X>
+template <class Port>
+Result<void> RxRing<F, M, P, X>::Start(Port& port) {
+  static_assert(RxPortFor<Port, Queue>);
+  if (!made_) return Error::kShutDown;
+  if (state_ != ReceiverState::kIdle) return Error::kBusy;
+  Result<void> started = Fill();
+  if constexpr (Queue::kStops) {
+    if (queue_.open() != 0) started = port.Start(queue_.head_iova());
+  } else {
+    if (!queue_.empty()) started = port.Start(queue_.addresses());
+  }
+  if (!started.ok()) {
+    Release();
+    return started;
+  }
+  state_ = ReceiverState::kRunning;
+  (void)KeepGoing(port);
+  return Ok();
+}
 
 // An announced RNR may be an old one: what counts is that it is stopped now.
 template <class F, Mapper M, BufferPool P, class X>

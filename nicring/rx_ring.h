@@ -39,6 +39,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "dma/address.h"
 #include "dma/mapper.h"
@@ -177,6 +178,12 @@ class RxRing {
   // Gives back a buffer that the sink kept; after Shutdown too. kForeign,
   // kDoubleFree.
   Result<void> Return(const Buffer& buffer) { return refill_.Return(buffer); }
+  // Each of them; the error of the first that was refused.
+  Result<void> ReturnBatch(std::span<const Buffer> batch) {
+    return refill_.ReturnBatch(batch);
+  }
+  // Bytes in front of each delivered buffer that the sink may write.
+  std::uint32_t headroom() const { return refill_.headroom(); }
 
   // Adds what the NIC's counters say since the last time.
   void NoteDeviceLosses(std::uint64_t no_descriptor, std::uint64_t missed) {
@@ -279,27 +286,6 @@ Result<void> RxRing<F, M, P, X>::Init(M* mapper, P* pool,
        Queue::kDirection, options_.copybreak, options_.copies, options_.pages});
   made_ = refilled.ok();
   return refilled;
-}
-
-template <class F, Mapper M, BufferPool P, class X>
-template <class Port>
-Result<void> RxRing<F, M, P, X>::Start(Port& port) {
-  static_assert(RxPortFor<Port, Queue>);
-  if (!made_) return Error::kShutDown;
-  if (state_ != ReceiverState::kIdle) return Error::kBusy;
-  Result<void> started = Fill();
-  if constexpr (Queue::kStops) {
-    if (queue_.open() != 0) started = port.Start(queue_.head_iova());
-  } else {
-    if (!queue_.empty()) started = port.Start(queue_.addresses());
-  }
-  if (!started.ok()) {
-    Release();
-    return started;
-  }
-  state_ = ReceiverState::kRunning;
-  (void)KeepGoing(port);
-  return Ok();
 }
 
 template <class F, Mapper M, BufferPool P, class X>
