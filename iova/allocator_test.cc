@@ -324,40 +324,5 @@ TEST(Allocator, CountsItsBookkeeping) {
   EXPECT_LT(s.store_bytes + s.tag_bytes + s.cache_bytes, 16 * kLive);
 }
 
-// A mix of 1..256 pages, 20,000 live in 32 bits, of which Linux refuses 2.3 %.
-TEST(Allocator, RefusesNothingOfTheMixInA32BitSpace) {
-  StandardAllocator a;
-  ASSERT_TRUE(a.Init({.window = Pages(1, (1u << 20) - 1)}).ok());
-  std::uint64_t x = 88172645463325252ull;
-  const auto next = [&x] {
-    x ^= x << 13;
-    x ^= x >> 7;
-    return x ^= x << 17;
-  };
-  struct Live {
-    Iova first;
-    std::uint64_t pages;
-  };
-  std::vector<Live> live;
-  const auto allocate = [&] {
-    // Mostly small: 8.7 pages in the mean, as 20,000 of them must fit.
-    const std::uint64_t pages =
-        std::uint64_t{1} << (next() % 3 + next() % 3 + (next() % 16 == 0) * 4);
-    const Result<Iova> r = a.Allocate(pages);
-    ASSERT_TRUE(r.ok());
-    live.push_back({*r, pages});
-  };
-  for (int i = 0; i < 20000; ++i) allocate();
-  for (int i = 0; i < 100000; ++i) {
-    const std::size_t pick = next() % live.size();
-    ASSERT_TRUE(a.Free(live[pick].first, live[pick].pages).ok());
-    live[pick] = live.back();
-    live.pop_back();
-    allocate();
-  }
-  EXPECT_EQ(a.stats().refusals, 0u);
-  EXPECT_TRUE(a.CheckInvariants());
-}
-
 }  // namespace
 }  // namespace dmamap

@@ -187,7 +187,6 @@ TEST(GuardPages, LieBehindEachRangeAndGoWithIt) {
   }
 }
 
-// Limits and boundaries concern the range, not the guard behind it.
 // Tags are kept where ranges begin, not in the gaps between them.
 TEST(GuardPages, CostNoMemoryForWhatTheyCover) {
   StandardAllocator a;
@@ -210,6 +209,7 @@ TEST(Refill, TakesNoRunOfASmallWindow) {
   EXPECT_EQ(larger.stats().cached, 31u);
 }
 
+// Limits and boundaries concern the range, not the guard behind it.
 TEST(GuardPages, MayLieAboveTheLimit) {
   StandardAllocator a;
   ASSERT_TRUE(a.Init({.window = Pages(0, 1023), .guard_pages = 1}).ok());
