@@ -24,7 +24,8 @@ FLOORS = {
     "bounce": {"dma"},
     "nicring": {"dma"},
     "domain": {"dma"} | _PARTS,
-    "testing": {"dma", "domain"} | _PARTS,
+    "iommu": {"dma", "domain"} | _PARTS,
+    "testing": {"dma", "domain", "iommu"} | _PARTS,
 }
 # Programs: they include what they like, and nobody includes them.
 PROGRAMS = {"benchmarks", "examples", "tools"}

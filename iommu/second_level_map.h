@@ -1,0 +1,234 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef DMAMAP_IOMMU_SECOND_LEVEL_MAP_H_
+#define DMAMAP_IOMMU_SECOND_LEVEL_MAP_H_
+
+// How a range is entered into the tables, piece by piece: a piece lies in one
+// region, or is one leaf of 1 GiB. Included by second_level.h alone.
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "iommu/second_level.h"
+
+namespace dmamap::inline v0 {
+
+template <BusMemory M, class P>
+Result<void> SecondLevel<M, P>::CheckRange(Range range) const {
+  if (memory_ == nullptr) return Error::kShutDown;
+  if (!range.IsPageAligned(kPage)) return Error::kInvalidArgument;
+  return range.last().value() <= limit_ ? Ok()
+                                        : Result<void>(Error::kOutOfRange);
+}
+
+template <BusMemory M, class P>
+Result<void> SecondLevel<M, P>::Map(Range range, PhysAddr bus,
+                                    Permission permission,
+                                    std::uint64_t* mapped) {
+  *mapped = 0;
+  if (permission == Permission::kNone || !IsValid(permission) ||
+      !kPage.IsAligned(bus.value())) {
+    return Error::kInvalidArgument;
+  }
+  if (const auto checked = CheckRange(range); !checked.ok()) return checked;
+  const Result<PhysAddr> last = bus.CheckedAdd(range.size_minus_one());
+  if (!last.ok() || (last->value() >> options_.bus_bits) != 0) {
+    return Error::kOutOfRange;
+  }
+  Stash stash;
+  Result<void> done;
+  const std::uint64_t size = range.size();  // not 2^64: limit() is below
+  while (done.ok() && *mapped < size) {
+    Piece piece{range.first() + *mapped, size - *mapped};
+    Step step;
+    {
+      const Guard<LockType> guard(LockOf(piece.at));
+      step = MapPiece(&piece, bus + *mapped, permission, &stash, &done);
+    }
+    *mapped += piece.done;
+    if (step == Step::kNeedsPage) done = Grow(&stash);
+    if (piece.full && options_.merges && options_.two_mib) Merge(piece.at);
+  }
+  Release(&stash);
+  return done;
+}
+
+template <BusMemory M, class P>
+auto SecondLevel<M, P>::MapPiece(Piece* piece, PhysAddr bus,
+                                 Permission permission, Stash* stash,
+                                 Result<void>* error) -> Step {
+  Path path;
+  path.table = root_;
+  bool pinned = true;  // the first table is never taken out
+  for (path.level = options_.levels;; --path.level) {
+    Slot& slot = path.table->slots[Index(piece->at, path.level)];
+    path.slots[path.level] = &slot;
+    const TableEntry entry = Load(slot);
+    if (LeafFits(path.level, piece->at, bus, piece->bytes)) {
+      return FillSlots(path, pinned, piece, bus, permission, error);
+    }
+    if (!entry.present()) {
+      // One for each level from here to the leaf, before the first is placed:
+      // one that is placed and left empty would be taken out again.
+      if (stash->count < path.level - LeafLevel(path.level, *piece, bus)) {
+        if (pinned) Drop(path, path.level + 1, 1, piece->at);
+        return Step::kNeedsPage;
+      }
+      const Step step =
+          PlaceTable(path, pinned, entry, piece, bus, permission, stash);
+      if (step != Step::kDone || path.level == 2) return step;
+      pinned = true;
+      path.table = TableOf(Load(slot));
+      continue;
+    }
+    // Whoever placed this one has counted it.
+    if (pinned) Drop(path, path.level + 1, 1, piece->at);
+    if (entry.IsLeaf(path.level)) {
+      *error = Error::kOverlap;
+      return Step::kDone;
+    }
+    pinned = false;
+    path.table = TableOf(entry);
+  }
+}
+
+// An empty slot gets a table: of pages, filled, or of tables, counted for the
+// one that will be placed there next.
+template <BusMemory M, class P>
+auto SecondLevel<M, P>::PlaceTable(Path& path, bool pinned, TableEntry seen,
+                                   Piece* piece, PhysAddr bus,
+                                   Permission permission, Stash* stash)
+    -> Step {
+  if (!pinned && !Pin(path)) return Step::kRetry;
+  Slot& slot = *path.slots[path.level];
+  Table* const table = Pop(stash);
+  if (path.level > 2) {
+    WriteBack(table, sizeof *table);
+    if (Exchange(slot, seen, TableEntry::Table(BusOf(table), 1))) {
+      return Step::kDone;
+    }
+    Push(stash, table);
+    Drop(path, path.level + 1, 1, piece->at);
+    return Step::kRetry;
+  }
+  const std::size_t first = Index(piece->at, 1);
+  const std::uint64_t n =
+      std::min(kEntries - first, piece->bytes >> kPage.shift());
+  for (std::uint64_t i = 0; i < n; ++i) {
+    // relaxed: nobody can find the table before Store.
+    table->slots[first + i].store(
+        TableEntry::Leaf(bus + (i << kPage.shift()), permission, 1).bits(),
+        std::memory_order_relaxed);
+  }
+  WriteBack(table, sizeof *table);
+  Store(slot, TableEntry::Table(BusOf(table), n));
+  piece->done = n << kPage.shift();
+  piece->full = n == kEntries;
+  return Step::kDone;
+}
+
+// Leaves for the slot, or, of a table of pages, for as many as there are.
+template <BusMemory M, class P>
+auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
+                                  PhysAddr bus, Permission permission,
+                                  Result<void>* error) -> Step {
+  Slot& slot = *path.slots[path.level];
+  if (path.level > 1) {
+    const TableEntry entry = Load(slot);
+    if (entry.present()) {
+      if (pinned) Drop(path, path.level + 1, 1, piece->at);
+      *error = Error::kOverlap;
+      return Step::kDone;
+    }
+    if (!pinned && !Pin(path)) return Step::kRetry;
+    const TableEntry leaf = TableEntry::Leaf(bus, permission, path.level);
+    if (!Exchange(slot, entry, leaf)) {
+      Drop(path, path.level + 1, 1, piece->at);
+      return Step::kRetry;
+    }
+    piece->done = Size(path.level);
+    return Step::kDone;
+  }
+  // Level 1: an existing table, which is this region's alone.
+  const std::size_t first = Index(piece->at, 1);
+  const std::uint64_t n =
+      std::min(kEntries - first, piece->bytes >> kPage.shift());
+  for (std::uint64_t i = 0; i < n; ++i) {
+    // relaxed: slots of a region change under its lock only.
+    if (TableEntry(path.table->slots[first + i].load(std::memory_order_relaxed))
+            .present()) {
+      *error = Error::kOverlap;
+      return Step::kDone;
+    }
+  }
+  for (std::uint64_t i = 0; i < n; ++i) {
+    // relaxed: a page is no pointer that hardware follows to more of ours; what
+    // the device finds there is ordered by IommuMap::SyncMap.
+    path.table->slots[first + i].store(
+        TableEntry::Leaf(bus + (i << kPage.shift()), permission, 1).bits(),
+        std::memory_order_relaxed);
+  }
+  WriteBack(&path.table->slots[first], n * sizeof(Slot));
+  Slot& above = *path.slots[2];
+  const TableEntry counted =
+      TableEntry(above.load(std::memory_order_relaxed)).Plus(n);
+  // relaxed: hardware does not look at the count, and the table is as before.
+  above.store(counted.bits(), std::memory_order_relaxed);
+  piece->done = n << kPage.shift();
+  piece->full = counted.count() == kEntries;
+  return Step::kDone;
+}
+
+// Whether a full table of pages says what one leaf of the region can say.
+template <BusMemory M, class P>
+bool SecondLevel<M, P>::IsOnePage(const Table& table, TableEntry* leaf) const {
+  // relaxed: under the region's lock.
+  const TableEntry head(table.slots[0].load(std::memory_order_relaxed));
+  if ((head.address().value() & (Size(2) - 1)) != 0) return false;
+  for (std::size_t i = 0; i < kEntries; ++i) {
+    const TableEntry want =
+        TableEntry::Leaf(head.address() + (std::uint64_t{i} << kPage.shift()),
+                         head.permission(), 1);
+    if (table.slots[i].load(std::memory_order_relaxed) != want.bits()) {
+      return false;
+    }
+  }
+  *leaf = TableEntry::Leaf(head.address(), head.permission(), 2);
+  return true;
+}
+
+// Looks twice: before memory is taken for it, and when it is there. Without
+// memory the pages stay pages.
+template <BusMemory M, class P>
+void SecondLevel<M, P>::Merge(Iova at) {
+  Stash stash;
+  for (const bool ready : {false, true}) {
+    {
+      const Guard<LockType> guard(LockOf(at));
+      Path path;
+      const TableEntry entry = Descend(at, &path);
+      TableEntry leaf;
+      if (path.level != 1 || !entry.present()) break;
+      Slot& slot = *path.slots[2];
+      const TableEntry table = Load(slot);
+      if (table.count() != kEntries || !IsOnePage(*path.table, &leaf)) break;
+      if (ready) {
+        KeepSpare(Pop(&stash));
+        bool done = false;
+        RetireSlot(slot, 2, table, TableEntry(leaf.bits() | TableEntry::kSpare),
+                   at, &done);
+        Add(merges_, 1);
+        break;
+      }
+    }
+    if (!Grow(&stash).ok()) break;
+  }
+  Release(&stash);
+}
+
+}  // namespace dmamap::inline v0
+
+#endif  // DMAMAP_IOMMU_SECOND_LEVEL_MAP_H_
