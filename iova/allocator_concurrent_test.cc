@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "dma/cpu.h"
+#include "dma/rseq.h"
 #include "iova/allocator.h"
 #include "iova/buddy_store.h"
 #include "iova/standard.h"
@@ -132,8 +133,12 @@ void Live(Allocator& allocator, Owners& owners, Belt& belt, std::uint64_t seed,
   for (Held h : mine) belt.Put(h);
 }
 
+// What may be cached when all threads have gone.
+enum class Left : std::uint8_t { kNothing, kMagazines };
+
 template <class Allocator>
-void Stress(Allocator& allocator, int threads, int lives, int turns) {
+void Stress(Allocator& allocator, int threads, int lives, int turns,
+            Left left = Left::kNothing) {
   ASSERT_TRUE(allocator.Init({.window = Window(), .depot_limit = 4}).ok());
   auto owners = std::make_unique<Owners>();
   Belt belt;
@@ -160,7 +165,16 @@ void Stress(Allocator& allocator, int threads, int lives, int turns) {
   EXPECT_EQ(allocator.stats().live, 0u);
   EXPECT_EQ(allocator.stats().late_double_frees, 0u);
   allocator.Trim();
-  EXPECT_EQ(allocator.stats().free_pages, kPages);
+  const auto stats = allocator.stats();
+  std::uint64_t pages = stats.free_pages;
+  for (std::size_t c = 0; c < stats.size_class.size(); ++c) {
+    pages += stats.size_class[c].cached << c;
+  }
+  EXPECT_EQ(pages, kPages);
+  // A thread that ends leaves nothing behind; a CPU keeps its magazines.
+  if (left == Left::kNothing) {
+    EXPECT_EQ(stats.cached, 0u);
+  }
 }
 
 TEST(AllocatorConcurrent, Standard) {
@@ -182,6 +196,17 @@ TEST(AllocatorConcurrent, MoreThreadsThanSlots) {
       std::make_unique<IovaAllocator<BuddyStore, ThreadSlots, SmallPolicy>>(
           std::size_t{2});
   Stress(*a, 5, 4, 2000);
+}
+
+// Slots of CPUs: threads move between them, and are preempted with one in hand.
+TEST(AllocatorConcurrent, SlotsOfCpus) {
+  auto a = std::make_unique<IovaAllocator<BuddyStore, RseqSlots>>();
+  Stress(*a, 4, 4, 2000, Left::kMagazines);
+}
+TEST(AllocatorConcurrent, SlotsOfCpusWithSmallMagazines) {
+  auto a = std::make_unique<IovaAllocator<BuddyStore, RseqSlots, SmallPolicy>>(
+      RseqOptions{.mode = RseqMode::kCpuId, .slots_per_cpu = 1});
+  Stress(*a, 5, 4, 2000, Left::kMagazines);
 }
 
 // Waits until all of `n` threads are here. Yields: there may be fewer CPUs.

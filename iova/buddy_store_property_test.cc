@@ -134,6 +134,12 @@ struct NoFirst : Faithful {
     return s.Allocate(r);
   }
 };
+struct NoPlacement : Faithful {
+  Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
+    r.placement = Placement::kTopDown;
+    return s.Allocate(r);
+  }
+};
 // Believes that the padding may be put anywhere.
 struct NoPadding : Faithful {
   Result<std::uint64_t> Allocate(BuddyStore& s, PageRequest r) {
@@ -231,9 +237,9 @@ TEST_F(Whole, PassesTheControlsRuns) { EXPECT_EQ(FirstDifference(), ""); }
 
 using Controls =
     testing::Types<Broken<LimitOffByOne>, Broken<NoAlignment>, Broken<NoFirst>,
-                   Broken<NoPadding>, Broken<NoBoundary>, Broken<NoPieces>,
-                   Broken<KeepsTheTail>, Broken<RemembersRefusal>,
-                   Broken<SwallowsDoubleFree>>;
+                   Broken<NoPlacement>, Broken<NoPadding>, Broken<NoBoundary>,
+                   Broken<NoPieces>, Broken<KeepsTheTail>,
+                   Broken<RemembersRefusal>, Broken<SwallowsDoubleFree>>;
 template <class Store>
 class NegativeControl : public StoreModel<Store> {};
 TYPED_TEST_SUITE(NegativeControl, Controls);

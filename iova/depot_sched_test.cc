@@ -144,6 +144,22 @@ sched::Body BothExchange() {
   };
 }
 
+// Three threads: one exchanges the top magazine, one takes one, one puts one.
+sched::Body ExchangeTakeAndPut() {
+  return [] {
+    World<> world(3);
+    auto* const mine = world.TakeEmpty();
+    world.Fill(1);
+    TestMagazine<sched::Atomic>* kept = nullptr;
+    sched::RunThreads({[&] { world.Put(world.Take()); },
+                       [&] { kept = world.Take(); }, [&] { world.Put(mine); }},
+                      [&] {
+                        world.Put(kept);
+                        world.Check(2, 2);
+                      });
+  };
+}
+
 // Two puts for one place: one is refused, and its magazine is not lost.
 sched::Body BothPut() {
   return [] {
@@ -203,6 +219,20 @@ TEST(DepotSched, EveryOrderKeepsEachMagazine) {
     EXPECT_TRUE(report.ok && report.complete) << report;
     EXPECT_FALSE(report.cut_stale || report.cut_history) << report;
     RecordProperty(name, std::to_string(report.executions));
+  }
+}
+
+TEST(DepotSched, ThreeThreadsKeepEachMagazine) {
+  const sched::Report report =
+      sched::Explore({.name = "three", .preemptions = 1}, ExchangeTakeAndPut());
+  EXPECT_TRUE(report.ok && report.complete) << report;
+  EXPECT_FALSE(report.cut_stale || report.cut_history) << report;
+  RecordProperty("three", std::to_string(report.executions));
+  for (const char* function : {"Put", "Take"}) {
+    const sched::Report weak = sched::Explore(
+        {.name = "weak", .preemptions = 1, .weaken = {.function = function}},
+        ExchangeTakeAndPut());
+    EXPECT_FALSE(weak.ok) << function;
   }
 }
 

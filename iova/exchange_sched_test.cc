@@ -104,12 +104,22 @@ sched::Body BothWays() {
 struct TrimmingPolicy : SchedPolicy<FreeCheck::kOff> {
   static constexpr std::uint32_t kTrimPeriod = 1;
 };
+// Negative control: the trim goes on though the store is in use.
+struct EagerTrimPolicy : TrimmingPolicy {
+  struct Lock : SchedLock {
+    bool try_lock() {
+      (void)SchedLock::try_lock();
+      return true;
+    }
+  };
+};
 
 // A magazine has waited in the depot for a while. A free that misses empties
 // it, against allocations that could have used it.
-sched::Body TrimAgainstTake(Traffic* traffic) {
+template <class Policy = TrimmingPolicy>
+sched::Body TrimAgainstTake(Traffic* traffic = nullptr) {
   return [traffic] {
-    SchedWorld<TrimmingPolicy, kPages> world(4);
+    SchedWorld<Policy, kPages> world(4);
     world.iova().cpu().Play(0);
     const std::vector<Iova> live = {world.Take(), world.Take(), world.Take()};
     FillBin(world, 0);
@@ -120,7 +130,29 @@ sched::Body TrimAgainstTake(Traffic* traffic) {
     sched::RunThreads(
         {[&] { world.Give(live[2]); }, [&] { taken.push_back(world.Take()); }},
         [&] {
-          traffic->Add(world);
+          if (traffic != nullptr) traffic->Add(world);
+          world.CheckAllThere(taken);
+        });
+  };
+}
+
+// Three threads: one frees into a full bin, so that a magazine goes to the
+// depot; one allocates what is there; one leaves, with a magazine for which the
+// depot may have no room.
+template <class Policy = UncheckedPolicy>
+sched::Body GiveTakeAndExit(Traffic* traffic = nullptr) {
+  return [traffic] {
+    SchedWorld<Policy, kPages> world(1, 3);
+    world.iova().cpu().Play(0);
+    const Iova live = world.Take();
+    FillBin(world, 0);
+    FillBin(world, 2);
+    std::vector<Iova> taken;
+    sched::RunThreads(
+        {[&] { world.Give(live); }, [&] { taken.push_back(world.Take()); },
+         [&] { world.iova().cpu().Retire(2); }},
+        [&] {
+          if (traffic != nullptr) traffic->Add(world);
           world.CheckAllThere(taken);
         });
   };
@@ -177,6 +209,19 @@ TEST(ExchangeSched, TheDepotTrimsItselfAgainstTake) {
   EXPECT_GT(traffic.depot_takes, 0u);
 }
 
+// At random: DepotSched goes through all orders of three threads at the depot.
+TEST(ExchangeSched, ThreeThreads) {
+  Traffic traffic;
+  const sched::Report report = sched::Explore({.name = "three",
+                                               .search = sched::Search::kRandom,
+                                               .max_executions = 1500},
+                                              GiveTakeAndExit(&traffic));
+  EXPECT_TRUE(report.ok) << report;
+  EXPECT_GT(traffic.depot_puts, 0u);
+  EXPECT_GT(traffic.depot_takes, 0u);
+  EXPECT_GT(traffic.to_store, 0u);
+}
+
 // The random search goes beyond the bound of one preemption.
 TEST(ExchangeSched, BothWays) {
   ExploreAll("both_ways", 1, BothWays<UncheckedPolicy>());
@@ -203,7 +248,24 @@ TEST(ExchangeSched, AStoreWithoutItsLockIsFound) {
   EXPECT_NE(report.failure.find("data race"), std::string::npos) << report;
 }
 
+TEST(ExchangeSched, ATrimThatDoesNotWaitItsTurnIsFound) {
+  const sched::Report report =
+      sched::Explore({.name = "eager",
+                      .search = sched::Search::kRandom,
+                      .max_executions = 5000},
+                     TrimAgainstTake<EagerTrimPolicy>());
+  EXPECT_NE(report.failure.find("data race"), std::string::npos) << report;
+}
+
 TEST(ExchangeSched, EachEdgeIsNeeded) {
+  for (const char* function : {"Put", "Take", "try_lock", "unlock"}) {
+    for (const sched::Body& body : {TrimAgainstTake(), GiveTakeAndExit()}) {
+      const sched::Report report = sched::Explore(
+          {.name = "weak", .preemptions = 1, .weaken = {.function = function}},
+          body);
+      EXPECT_FALSE(report.ok) << function << ": " << report;
+    }
+  }
   for (const char* function : {"Put", "Take", "try_lock", "unlock"}) {
     const sched::Report report = sched::Explore(
         {.name = "weak", .preemptions = 1, .weaken = {.function = function}},

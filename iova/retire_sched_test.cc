@@ -169,9 +169,11 @@ TEST(RetireSched, ANumberGivenBackTooSoonIsFound) {
 }
 
 TEST(RetireSched, AStoreWithoutItsLockIsFound) {
-  const sched::Report report =
-      sched::Explore({.name = "unlocked"}, ExitAgainstUse<UnlockedPolicy>(3));
-  EXPECT_NE(report.failure.find("data race"), std::string::npos) << report;
+  for (const sched::Body& body : {ExitAgainstUse<UnlockedPolicy>(3),
+                                  FreeAndExitAgainstTake<UnlockedPolicy>()}) {
+    const sched::Report report = sched::Explore({.name = "unlocked"}, body);
+    EXPECT_NE(report.failure.find("data race"), std::string::npos) << report;
+  }
 }
 
 TEST(RetireSched, EachEdgeIsNeeded) {
@@ -186,6 +188,8 @@ TEST(RetireSched, EachEdgeIsNeeded) {
   // The depot's, with what the leaving thread put there.
   weak("Put", ExitAgainstUse<UncheckedPolicy>(2));
   weak("Take", ExitAgainstUse<UncheckedPolicy>(2));
+  weak("Put", FreeAndExitAgainstTake<UncheckedPolicy>());
+  weak("Take", FreeAndExitAgainstTake<UncheckedPolicy>());
 }
 
 }  // namespace

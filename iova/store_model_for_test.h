@@ -87,12 +87,43 @@ class PageMap {
   // ceil(log2(count + padding))), of which the first `count` lie from `first`
   // to `last`. For a boundary that admits `count` at all, no more is asked.
   bool Fits(const PageRequest& request) const {
-    std::uint64_t block = std::uint64_t{1} << request.align_order;
-    while (block < request.count + request.padding) block *= 2;
+    const std::uint64_t block = BlockOf(request);
     std::uint64_t at = (first_ + block - 1) / block * block;
     for (; at <= this->last(); at += block) {
       if (at + request.count - 1 > request.last) return false;
       if (at >= request.first && IsFree(at, block)) return true;
+    }
+    return false;
+  }
+  // A range that the search may leave out, as BuddyStore does with the one
+  // freed last.
+  struct Apart {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;  // pages; 0: there is none
+
+    bool Overlaps(std::uint64_t page, std::uint64_t pages) const {
+      return page < first + count && first < page + pages;
+    }
+  };
+  // Whether `got` lies in the worse half of the places that the request's
+  // limits leave, although one in the half that its placement names would have
+  // done.
+  bool OnTheWrongSide(const PageRequest& request, std::uint64_t got,
+                      const Apart& apart) const {
+    const std::uint64_t block = BlockOf(request);
+    const std::uint64_t low =
+        (std::max(request.first, first_) + block - 1) / block * block;
+    const std::uint64_t high =
+        (std::min(request.last, last()) - (request.count - 1)) / block * block;
+    const auto good = [&](std::uint64_t at) {
+      return request.placement == Placement::kTopDown ? at - low >= high - at
+                                                      : at - low <= high - at;
+    };
+    if (good(got)) return false;
+    for (std::uint64_t at = low; at <= high; at += block) {
+      if (good(at) && IsFree(at, block) && !apart.Overlaps(at, block)) {
+        return true;
+      }
     }
     return false;
   }
@@ -113,6 +144,13 @@ class PageMap {
   }
 
  private:
+  // 2^w pages, of which the documented rule speaks.
+  static std::uint64_t BlockOf(const PageRequest& request) {
+    std::uint64_t block = std::uint64_t{1} << request.align_order;
+    while (block < request.count + request.padding) block *= 2;
+    return block;
+  }
+
   std::uint64_t first_;
   std::vector<bool> free_;
 };
@@ -190,6 +228,9 @@ class StoreRun {
     }
     const std::string mistake = model_.Mistake(request, *got);
     if (!mistake.empty()) return mistake;
+    if (model_.OnTheWrongSide(request, *got, recent_)) {
+      return "on the wrong side";
+    }
     const std::uint64_t held = step.count + step.padding;
     model_.Set(*got, held, false);
     live_[*got] = {held, step.piece_order};
@@ -209,6 +250,7 @@ class StoreRun {
     for (std::uint64_t at = 0; at < live.held; at += piece) {
       store_.Prefetch(first + at);
       if (!store_.Free(first + at, piece).ok()) return "free failed";
+      recent_ = {first + at, piece};
       model_.Set(first + at, piece, true);
     }
     const Result<void> again = store_.Free(first, live.held);
@@ -221,6 +263,7 @@ class StoreRun {
   Store store_;
   PageMap model_;
   std::map<std::uint64_t, Live> live_;
+  PageMap::Apart recent_;  // freed last
 };
 
 // Runs the steps on a fresh Store; "" or what it did wrong first.
