@@ -114,7 +114,7 @@ done
 
 ensure_home
 if ! require "${bazel_packages[@]}" "${library_packages[@]}" \
-  "${check_packages[@]}"; then
+  "${test_packages[@]}" "${check_packages[@]}"; then
   printf 'fail\tinstall\tpackages are missing\n' | collect install
   finish
   exit 1

@@ -48,8 +48,8 @@ namespace dmamap::inline v0 {
 
 struct QemuOptions {
   std::uint64_t ram_bytes = std::uint64_t{64} << 20;  // whole MiB
-  std::vector<std::string> arguments;                 // devices
-  std::vector<int> inherited;  // descriptors that they name
+  std::vector<std::string> arguments = {};            // devices
+  std::vector<int> inherited = {};  // descriptors that they name
 };
 
 class QemuMachine {
@@ -164,7 +164,7 @@ inline Result<void> QemuMachine::Start(const QemuOptions& options) {
     return Fail(Error::kNoMemory, "no memory for the machine");
   }
   FileDescriptor here(ends[0]);
-  const FileDescriptor there(ends[1]);
+  FileDescriptor there(ends[1]);
   void* const ram = mmap(nullptr, options.ram_bytes, PROT_READ | PROT_WRITE,
                          MAP_SHARED, memory.get(), 0);
   if (ram == MAP_FAILED)
@@ -177,6 +177,7 @@ inline Result<void> QemuMachine::Start(const QemuOptions& options) {
   const auto started = child_.Start(
       Arguments(options, program, memory, firmware, there.get()), inherited);
   if (!started.ok()) return Fail(started.error(), "no process for QEMU");
+  there.Close();  // so that QEMU's end is seen
   qtest_.Open(std::move(here));
   qtest_.InterceptInterrupts("ioapic");
   return qtest_.ok()

@@ -89,8 +89,30 @@ class Qtest {
     if (number >= lines_.size()) lines_.resize(number + 1);
     return lines_[number];
   }
-  // An access without an effect: takes in what was told meanwhile.
-  void Look() { Ask("clock_step 0"); }
+  // An access without an effect: orders, and takes in what was told meanwhile.
+  void Look() { (void)Read<std::uint8_t>(0); }
+  // Takes in what was told, without an access; waits for at most so long.
+  void Listen(std::chrono::milliseconds most) {
+    pollfd ready{socket_.get(), POLLIN, 0};
+    if (!ok() || poll(&ready, 1, static_cast<int>(most.count())) <= 0) return;
+    do {
+      const Answer told = ReadLine();
+      if (!told.ok) return;
+      if (told.text.substr(0, 4) == "IRQ ") Note(told.text.substr(4));
+    } while (buffer_.find('\n') != std::string::npos);
+  }
+  // True while any line is raised: of a machine with one device, its line.
+  bool IsRaised() const {
+    for (const Line& l : lines_) {
+      if (l.level) return true;
+    }
+    return false;
+  }
+  std::uint64_t raised() const {
+    std::uint64_t sum = 0;
+    for (const Line& l : lines_) sum += l.raised;
+    return sum;
+  }
 
  private:
   template <class Width>

@@ -29,6 +29,11 @@ library_packages=(
   file:/usr/include/zstd.h=libzstd-dev
 )
 
+# What tests run: QEMU's device models (testing/qemu).
+test_packages=(
+  command:qemu-system-x86_64=qemu-system-x86
+)
+
 # What the checks beside Bazel use.
 check_packages=(
   command:clang++=clang
