@@ -16,8 +16,9 @@
 // I/O addresses   0 | stream space: mappings | coherent blocks     | limit
 //                 page 0 never      bounce_size
 // A mapping begins on a page (min_align_mask: or as far behind as its buffer
-// does) and has its pages alone. Bounce pages come when a device first touches
-// them (Fault, Translate) and stay for later mappings, which overwrite them.
+// does) and has its pages alone (DomainOptions::sharing). Bounce pages come
+// when a device first touches them (Fault, Translate) and stay for later
+// mappings, which overwrite them.
 //
 // What the driver may rely on (numbers: the guarantees)
 //   1,3  the device sees the bytes of live mappings, zeros, and what it wrote
@@ -66,6 +67,7 @@
 #include "domain/mapped_stream.h"
 #include "domain/mode.h"
 #include "domain/options.h"
+#include "domain/owner.h"
 #include "domain/segments.h"
 #include "domain/stream.h"
 
@@ -97,6 +99,9 @@ class Domain {
 
   // --- The driver's side: a CoherentMapper ---
 
+  // The same for one of DomainOptions::owners.
+  OwnedDomain<Domain> For(BufferOwner owner) { return {*this, owner}; }
+
   // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
   // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
   // Map and Unmap take time for each page of `size`, touched or not, and Map 64
@@ -105,9 +110,9 @@ class Domain {
   // bounce_size, which bounds them all.
   [[gnu::always_inline]] Result<Mapping> Map(
       PhysAddr buffer, std::uint64_t size, Direction direction,
-      MapAttributes attributes = MapAttributes::kNone) {
+      MapAttributes attributes = MapAttributes::kNone, BufferOwner owner = {}) {
     if (!core_.IsOpen()) return Error::kShutDown;
-    return spaces_->stream.Map(buffer, size, direction, attributes);
+    return spaces_->stream.Map(buffer, size, direction, attributes, owner);
   }
 
   // kNotMapped: no such mapping (any more). kMismatch: there is one at this
@@ -140,14 +145,15 @@ class Domain {
   // none. kInvalidArgument for an empty list or too few `mappings`.
   Result<void> MapScatter(std::span<const ScatterEntry> list,
                           Direction direction, std::span<Mapping> mappings,
-                          MapAttributes attributes = MapAttributes::kNone);
+                          MapAttributes attributes = MapAttributes::kNone,
+                          BufferOwner owner = {});
   // The same, and how many segments (DomainOptions::segments) the device is
   // told, into the front of `segments`. kLimit: they do not fit; none is
   // mapped.
   Result<std::size_t> MapScatter(
       std::span<const ScatterEntry> list, Direction direction,
       std::span<Mapping> mappings, std::span<DeviceSegment> segments,
-      MapAttributes attributes = MapAttributes::kNone);
+      MapAttributes attributes = MapAttributes::kNone, BufferOwner owner = {});
   // Ends all, or, when one of them is refused, none; errors as for Unmap.
   Result<void> UnmapScatter(std::span<const Mapping> mappings,
                             MapAttributes attributes = MapAttributes::kNone) {
@@ -230,11 +236,11 @@ class Domain {
   // stream mappings the bounce page, made if need be and filled from every
   // mapping on it; above bounce_size the coherent page. kNotMapped when nothing
   // is mapped on that page; else as the PageSource fails. Good until Reclaim.
-  // Its permission is that of all mappings on it, together: on a bounce_page
-  // that several share, guarantee 2 goes before permissions, and a mapping that
-  // the device may only write to shows its original bytes to one that may read
-  // a neighbour (or to any process whose mmap cannot be write-only). Translate
-  // never does. DomainOptions::bounce_page says how to avoid it.
+  // Its permission is that of all mappings on it, together: on a page that
+  // several share, guarantee 2 goes before permissions, and a mapping that the
+  // device may only write to shows its original bytes to one that may read a
+  // neighbour (or to any process whose mmap cannot be write-only). Translate
+  // never does. DomainOptions::sharing says how to avoid it.
   Result<FaultPage> Fault(Iova at);
 
   // --- Care ---

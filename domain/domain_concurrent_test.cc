@@ -96,15 +96,16 @@ Bytes Served(const Bytes& original, Direction direction) {
   return b;
 }
 
-void Driver(GatedDomain& domain, Order& order, unsigned seed, int rounds) {
+void Driver(GatedDomain& domain, BufferOwner owner, Order& order, unsigned seed,
+            int rounds) {
   std::minstd_rand random(seed + 1);
   for (int round = 0; round < rounds; ++round) {
     Bytes buffer = Pattern(1 + random() % (4 * kPage),
                            static_cast<unsigned>(random() % 1000));
     const Bytes original = buffer;
     const auto direction = static_cast<Direction>(random() % 3);
-    const auto m =
-        domain.Map(PhysAddrOf(buffer.data()), buffer.size(), direction);
+    const auto m = domain.For(owner).Map(PhysAddrOf(buffer.data()),
+                                         buffer.size(), direction);
     if (!m.ok()) {
       EXPECT_EQ(m.error(), Error::kNoSpace);
       continue;
@@ -135,13 +136,15 @@ void Driver(GatedDomain& domain, Order& order, unsigned seed, int rounds) {
   }
 }
 
-void Stress(unsigned bounce_shift) {
+void Stress(unsigned bounce_shift, std::uint32_t owners = 1) {
   GatedDomain domain;
   ASSERT_TRUE(domain
                   .Init({.limit = Iova(256 * kPage - 1),
                          .bounce_size = 128 * kPage,
                          .page = *PageSize::FromBytes(kPage),
-                         .bounce_page = *PageSize::FromShift(bounce_shift)})
+                         .bounce_page = *PageSize::FromShift(bounce_shift),
+                         .sharing = PageSharing::kOwner,
+                         .owners = owners})
                   .ok());
   std::vector<Order> orders(3);
   std::atomic<bool> stop{false};
@@ -158,7 +161,10 @@ void Stress(unsigned bounce_shift) {
   });
   std::vector<std::thread> drivers;
   for (unsigned i = 0; i < orders.size(); ++i) {
-    drivers.emplace_back([&, i] { Driver(domain, orders[i], i, 200); });
+    const BufferOwner owner{i % owners};
+    drivers.emplace_back([&, owner, i] {
+      Driver(domain, owner, orders[i], i, owners == 1 ? 200 : 100);
+    });
   }
   for (std::thread& t : drivers) t.join();
   stop.store(true);
@@ -172,6 +178,7 @@ void Stress(unsigned bounce_shift) {
 
 TEST(DomainStress, EachMappingItsOwnPages) { Stress(8); }
 TEST(DomainStress, MappingsSharePages) { Stress(11); }
+TEST(DomainStress, OwnersHavePagesOfTheirOwn) { Stress(11, 3); }
 
 // A device that reads wherever it can, while mappings come and go and idle
 // pages are given back. Each buffer is one byte many times, so bytes that
@@ -317,7 +324,8 @@ void ReclaimStress(unsigned bounce_shift) {
                   .Init({.limit = Iova(512 * kPage - 1),
                          .bounce_size = 256 * kPage,
                          .page = *PageSize::FromBytes(kPage),
-                         .bounce_page = *PageSize::FromShift(bounce_shift)})
+                         .bounce_page = *PageSize::FromShift(bounce_shift),
+                         .sharing = PageSharing::kOwner})
                   .ok());
   const std::uint64_t page = std::uint64_t{1} << bounce_shift;
   const std::uint64_t pages = 256 * kPage / page;
@@ -448,7 +456,8 @@ TEST(DomainRace, FaultDuringTheInvalidation) {
                   .Init({.limit = Iova(0xfffff),
                          .bounce_size = 16 * 1024,
                          .page = *PageSize::FromBytes(64),
-                         .bounce_page = *PageSize::FromBytes(16 * 1024)})
+                         .bounce_page = *PageSize::FromBytes(16 * 1024),
+                         .sharing = PageSharing::kOwner})
                   .ok());
   Bytes first = Pattern(50, 1);
   Bytes second = Pattern(100, 2);

@@ -4,8 +4,9 @@
 // Driver, domain and device memory against an oracle that knows, for each byte
 // that the device can see, whose it is. After each step: every visible page is
 // byte for byte what the oracle says, every byte outside the bodies of live
-// mappings is zero, the driver's whole arena is as the oracle has it (so that
-// nothing outside a buffer was ever written back), and CheckInvariants holds.
+// mappings is zero, no page shows buffers that may not share it, the driver's
+// whole arena is as the oracle has it (so that nothing outside a buffer was
+// ever written back), and CheckInvariants holds.
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
@@ -15,7 +16,9 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <ostream>
+#include <span>
 #include <vector>
 
 #include "domain/domain.h"
@@ -32,6 +35,7 @@ constexpr std::uint64_t kPage = 256;
 constexpr std::uint64_t kBounceSize = 64 * kPage;
 constexpr std::size_t kBuffers = 12;
 constexpr std::size_t kStride = 2048;  // each buffer's share of the arena
+constexpr std::uint32_t kMostOwners = 3;
 constexpr auto kNone = MapAttributes::kNone;
 constexpr auto kSkip = MapAttributes::kSkipSync;
 constexpr auto kOverwrites = MapAttributes::kDeviceOverwritesAll;
@@ -69,6 +73,11 @@ std::ostream& operator<<(std::ostream& os, const Op& op) {
 struct Variant {
   unsigned bounce_shift = 8;  // log2 of a bounce page's bytes
   std::uint64_t min_align_mask = 0;
+  PageSharing sharing = PageSharing::kNothing;
+  std::uint32_t owners = 1;
+  // What the oracle believes of the two above, if it is something else.
+  std::optional<PageSharing> believed_sharing = {};
+  bool believes_all_one = false;  // hears of one owner, where there are more
 };
 
 // A live mapping, as the oracle knows it.
@@ -77,21 +86,25 @@ struct Live {
   std::size_t offset = 0;  // of the buffer in the arena
   bool filled = true;      // the original is shown on a fresh page
   bool overwritten = false;
+  std::uint32_t owner = 0;
   Range body() const { return *Range::FromSize(mapping.iova, mapping.size); }
-  Range slots() const {
-    return body().RoundOutToPages(*PageSize::FromBytes(kPage));
-  }
 };
 
 class World {
  public:
   explicit World(const Variant& v)
-      : bounce_(*PageSize::FromShift(v.bounce_shift)) {
+      : v_(v),
+        bounce_(*PageSize::FromShift(v.bounce_shift)),
+        slot_(v.sharing == PageSharing::kNothing
+                  ? bounce_
+                  : *PageSize::FromBytes(kPage)) {
     RC_ASSERT(domain_
                   .Init({.limit = Iova(2 * kBounceSize - 1),
                          .bounce_size = kBounceSize,
                          .page = *PageSize::FromBytes(kPage),
                          .bounce_page = bounce_,
+                         .sharing = v.sharing,
+                         .owners = v.owners,
                          .min_align_mask = v.min_align_mask,
                          .max_mappings = 40})
                   .ok());
@@ -134,6 +147,7 @@ class World {
       const auto page = domain_.Fault(first);
       RC_ASSERT(page.ok() == IsMapped(PageRange(number)));
       if (!page.ok()) continue;
+      RC_ASSERT(MayShare(PageRange(number)));
       RC_ASSERT(std::memcmp(page->page, bytes.data(), bytes.size()) == 0);
       bool foreign = false;
       for (std::uint64_t i = 0; i < bounce_.bytes(); ++i) {
@@ -159,6 +173,22 @@ class World {
   }
 
  private:
+  Range Slots(const Live& l) const { return l.body().RoundOutToPages(slot_); }
+  // Whether the buffers that this page shows may be on one page.
+  bool MayShare(Range page) const {
+    std::size_t buffers = 0;
+    bool one_owner = true;
+    std::uint32_t owner = 0;
+    for (const Live& l : live_) {
+      if (!l.body().Overlaps(page)) continue;
+      one_owner = one_owner && (buffers == 0 || l.owner == owner);
+      owner = l.owner;
+      ++buffers;
+    }
+    return v_.believed_sharing.value_or(v_.sharing) == PageSharing::kNothing
+               ? buffers <= 1
+               : one_owner;
+  }
   Range PageRange(std::uint64_t number) const {
     return Range::Byte(Iova(number << bounce_.shift()))
         .RoundOutToPages(bounce_);
@@ -195,7 +225,7 @@ class World {
     }
   }
   void OverwriteSlots(const Live& l) {
-    for (Iova at = l.slots().first(); at <= l.slots().last(); at = at + 1) {
+    for (Iova at = Slots(l).first(); at <= Slots(l).last(); at = at + 1) {
       if (std::byte* s = Shadow(at)) *s = Original(l, at);
     }
   }
@@ -233,7 +263,15 @@ class World {
     }
     if (list.empty()) return;
     std::vector<Mapping> out(list.size());
-    const auto r = domain_.MapScatter(list, direction, out, attributes);
+    const std::uint32_t owner = v_.owners == 1 ? 0 : op.c / 18 % kMostOwners;
+    const std::uint32_t told = v_.believes_all_one ? 0 : owner;
+    const auto r = domain_.For(BufferOwner{told})
+                       .MapScatter(std::span<const ScatterEntry>(list),
+                                   direction, out, attributes);
+    if (told >= v_.owners) {
+      RC_ASSERT(r.error() == Error::kInvalidArgument);
+      return;
+    }
     if (!r.ok()) {
       RC_ASSERT(r.error() == Error::kNoSpace || r.error() == Error::kLimit);
       // Slots of an undone map were overwritten; nobody can see them, unless
@@ -243,9 +281,9 @@ class World {
     }
     for (std::size_t i = 0; i < out.size(); ++i) {
       const Live l{out[i], offsets[i], attributes == kNone,
-                   attributes == kOverwrites};
+                   attributes == kOverwrites, owner};
       for (const Live& other : live_) {
-        RC_ASSERT(!other.slots().Overlaps(l.slots()));
+        RC_ASSERT(!Slots(other).Overlaps(Slots(l)));
       }
       live_.push_back(l);
       OverwriteSlots(l);
@@ -277,7 +315,7 @@ class World {
       const Iova at = PageRange(number).first() + i;
       const bool owned =
           std::any_of(live_.begin(), live_.end(),
-                      [&](const Live& l) { return l.slots().Contains(at); });
+                      [&](const Live& l) { return Slots(l).Contains(at); });
       if (owned) continue;
       if (page.ok()) RC_ASSERT(page->page[i] == std::byte{0});
       bytes[i] = std::byte{0};
@@ -327,7 +365,7 @@ class World {
     }
     live_.erase(live_.begin() + static_cast<std::ptrdiff_t>(index));
     ended_.push_back(l.mapping);
-    for (Iova at = l.slots().first(); at <= l.slots().last(); at = at + 1) {
+    for (Iova at = Slots(l).first(); at <= Slots(l).last(); at = at + 1) {
       if (std::byte* s = Shadow(at)) *s = std::byte{0};
     }
   }
@@ -428,12 +466,14 @@ class World {
       const Range range = PageRange(it->first);
       const bool busy =
           std::any_of(live_.begin(), live_.end(),
-                      [&](const Live& l) { return l.slots().Overlaps(range); });
+                      [&](const Live& l) { return Slots(l).Overlaps(range); });
       it = busy ? std::next(it) : pages_.erase(it);
     }
   }
 
+  Variant v_;
   PageSize bounce_;
+  PageSize slot_;  // what a mapping has to itself
   WatchedDomain domain_;
   DomainPort<WatchedDomain> port_{domain_};
   Bytes arena_ = Bytes(kBuffers * kStride);
@@ -456,15 +496,18 @@ rc::Gen<Op> GenOp() {
       rc::gen::set(&Op::c, rc::gen::inRange(0u, 1000u)));
 }
 
-void Play(const Variant& variant) {
-  const auto ops =
-      *rc::gen::scale(2.0, rc::gen::container<std::vector<Op>>(GenOp()));
+using Program = std::vector<Op>;
+
+void Run(const Program& program, const Variant& variant) {
   World world(variant);
-  for (const Op& op : ops) {
+  for (const Op& op : program) {
     world.Run(op);
     world.Check();
   }
   world.End();
+}
+void Play(const Variant& variant) {
+  Run(*rc::gen::scale(2.0, rc::gen::container<Program>(GenOp())), variant);
 }
 
 RC_GTEST_PROP(DomainModel, EachMappingItsOwnPages, ()) { Play({}); }
@@ -472,10 +515,55 @@ RC_GTEST_PROP(DomainModel, OffsetsPreserved, ()) {
   Play({.bounce_shift = 8, .min_align_mask = 255});
 }
 RC_GTEST_PROP(DomainModel, MappingsShareBouncePages, ()) {
-  Play({.bounce_shift = 10, .min_align_mask = 0});
+  Play({.bounce_shift = 10, .sharing = PageSharing::kOwner});
 }
 RC_GTEST_PROP(DomainModel, MappingsShareHugeBouncePagesAtAnOffset, ()) {
-  Play({.bounce_shift = 13, .min_align_mask = 127});
+  Play({.bounce_shift = 13,
+        .min_align_mask = 127,
+        .sharing = PageSharing::kOwner});
+}
+RC_GTEST_PROP(DomainModel, LargeBouncePagesThatNothingShares, ()) {
+  Play({.bounce_shift = 10, .min_align_mask = 127});
+}
+RC_GTEST_PROP(DomainModel, OwnersShareNoBouncePage, ()) {
+  Play({.bounce_shift = 11,
+        .min_align_mask = 127,
+        .sharing = PageSharing::kOwner,
+        .owners = kMostOwners});
+}
+// An owner more than there are is refused, the others are kept apart.
+RC_GTEST_PROP(DomainModel, TwoOwners, ()) {
+  Play({.bounce_shift = 12, .sharing = PageSharing::kOwner, .owners = 2});
+}
+
+// --- Negative controls ---
+
+// The same programs each time: of how many the oracle says that they are wrong.
+int Found(const Variant& variant) {
+  int found = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const auto program =
+        rc::gen::container<Program>(GenOp())(rc::Random(seed), 100).value();
+    try {
+      Run(program, variant);
+    } catch (const rc::detail::CaseResult&) {
+      ++found;
+    }
+  }
+  return found;
+}
+
+TEST(DomainModelControl, BuffersThatMayNotShareAreFound) {
+  Variant shares = {.bounce_shift = 10, .sharing = PageSharing::kOwner};
+  EXPECT_EQ(Found(shares), 0);
+  shares.believed_sharing = PageSharing::kNothing;
+  EXPECT_GT(Found(shares), 10) << "a page with two buffers";
+  Variant owners = {.bounce_shift = 11,
+                    .sharing = PageSharing::kOwner,
+                    .owners = kMostOwners};
+  EXPECT_EQ(Found(owners), 0);
+  owners.believes_all_one = true;
+  EXPECT_GT(Found(owners), 10) << "a page with two owners";
 }
 
 }  // namespace

@@ -67,11 +67,12 @@ struct OneSidedPolicies : SchedPolicies {
 template <class Policies = SchedPolicies>
 struct World {
   explicit World(std::uint64_t slots_a_page = 1) {
-    const auto made = domain.Init(
-        {.limit = Iova(16 * kPage - 1),
-         .bounce_size = 8 * kPage,
-         .page = *PageSize::FromBytes(kPage),
-         .bounce_page = *PageSize::FromBytes(slots_a_page * kPage)});
+    const auto made =
+        domain.Init({.limit = Iova(16 * kPage - 1),
+                     .bounce_size = 8 * kPage,
+                     .page = *PageSize::FromBytes(kPage),
+                     .bounce_page = *PageSize::FromBytes(slots_a_page * kPage),
+                     .sharing = PageSharing::kOwner});
     sched::Check(made.ok(), "Init");
     // The table of slots is there, as it is after the first mapping.
     const Mapping m = MapNow(0);

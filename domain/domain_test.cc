@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -98,6 +99,11 @@ TEST(DomainInit, OptionsAreChecked) {
            DomainOptions{.page = *PageSize::FromShift(5)},
            DomainOptions{.bounce_size = std::uint64_t{1} << 31,
            .bounce_page = *PageSize::FromShift(31)},
+           DomainOptions{.sharing = static_cast<PageSharing>(2)},
+           DomainOptions{.owners = 0},
+           // Nobody shares: each of two owners has a page of 64 KiB only.
+           DomainOptions{
+               .bounce_size = 2 * k64.bytes(), .bounce_page = k64, .owners = 2},
            DomainOptions{.min_align_mask = 2},
            DomainOptions{.min_align_mask = 2 * kPage - 1},
        }) {
@@ -577,7 +583,8 @@ struct SharedBouncePage : testing::Test {
                     .Init({.limit = Iova(4 * kPage - 1),
                            .bounce_size = kPage,
                            .page = *PageSize::FromBytes(64),
-                           .bounce_page = *PageSize::FromBytes(kPage)})
+                           .bounce_page = *PageSize::FromBytes(kPage),
+                           .sharing = PageSharing::kOwner})
                     .ok());
   }
   ~SharedBouncePage() override { EXPECT_TRUE(domain.CheckInvariants()); }
@@ -638,6 +645,127 @@ TEST_F(SharedBouncePage, FaultShowsAllMappingsWithTheirPermissionsTogether) {
   EXPECT_EQ(Bytes(blank, blank + 100), Bytes(100));
   EXPECT_TRUE(domain.UnmapScatter(std::vector{*to, *zeros}).ok());
 }
+
+// What a device reaches through the page of `m`: a byte that is no zero, and
+// is not `mine`.
+template <class D>
+bool SeesOthers(D& domain, const Mapping& m, std::byte mine) {
+  const auto page = domain.Fault(m.iova);
+  EXPECT_TRUE(page.ok());
+  return std::any_of(
+      page->page, page->page + page->range.size(),
+      [&](std::byte b) { return b != mine && b != std::byte{}; });
+}
+
+// Six buffers, each of one value, of three owners; bounce pages of `bounce`.
+struct SharingTest : testing::TestWithParam<std::uint64_t> {
+  static constexpr std::uint32_t kOwners = 3;
+  void Init(PageSharing sharing) {
+    const std::uint64_t bounce = GetParam();
+    ASSERT_TRUE(domain
+                    .Init({.bounce_size = 24 * bounce,
+                           .page = *PageSize::FromBytes(256),
+                           .bounce_page = *PageSize::FromBytes(bounce),
+                           .sharing = sharing,
+                           .owners = kOwners})
+                    .ok());
+    for (std::uint32_t i = 0; i < 6; ++i) {
+      buffers[i].assign(200, ValueOf(i));
+      const auto m = domain.For(BufferOwner{i % kOwners})
+                         .Map(PhysAddrOf(buffers[i].data()), 200, kBoth);
+      ASSERT_TRUE(m.ok());
+      maps.push_back(*m);
+    }
+  }
+  static std::byte ValueOf(std::uint32_t i) {
+    return static_cast<std::byte>(0x11 * (i + 1));
+  }
+  ~SharingTest() override {
+    EXPECT_TRUE(domain.UnmapScatter(maps).ok());
+    EXPECT_TRUE(domain.CheckInvariants());
+  }
+
+  Domain<> domain;
+  std::array<Bytes, 6> buffers;
+  std::vector<Mapping> maps;
+};
+
+TEST_P(SharingTest, NothingGivesEachBufferItsOwnPage) {
+  Init(PageSharing::kNothing);
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    EXPECT_FALSE(SeesOthers(domain, maps[i], ValueOf(i)));
+    EXPECT_EQ(domain.Fault(maps[i].iova)->range.first(), maps[i].iova);
+  }
+  EXPECT_EQ(domain.pages().in_use(), 6 * GetParam());
+}
+
+TEST_P(SharingTest, OwnersMeetOnNoPageAndTheirBuffersTakeASlot) {
+  Init(PageSharing::kOwner);
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    const FaultPage page = *domain.Fault(maps[i].iova);
+    // The two buffers of this owner, and nothing else.
+    std::uint64_t own = 0;
+    for (std::uint64_t k = 0; k < GetParam(); ++k) {
+      const std::byte b = page.page[k];
+      own += b == ValueOf(i % 3) || b == ValueOf(i % 3 + 3) ? 1 : 0;
+      ASSERT_TRUE(b == std::byte{} || b == ValueOf(i % 3) ||
+                  b == ValueOf(i % 3 + 3));
+    }
+    EXPECT_EQ(own, 400u);
+    // All that this device can write: the other owners' buffers stay.
+    std::memset(page.page, 0xEE, GetParam());
+    for (std::uint32_t other = 0; other < 6; ++other) {
+      EXPECT_TRUE(domain.SyncForCpu(maps[other], 0, 200).ok());
+      const bool same = other % 3 <= i % 3;  // written now or before
+      EXPECT_EQ(buffers[other],
+                Bytes(200, same ? std::byte{0xEE} : ValueOf(other)));
+    }
+    if (i == 2) break;
+  }
+  EXPECT_EQ(domain.pages().in_use(), kOwners * GetParam());
+}
+
+// An owner that maps without end takes no address of another.
+TEST_P(SharingTest, AnOwnerHasAShareOfTheSpace) {
+  Init(PageSharing::kOwner);
+  auto greedy = domain.For(BufferOwner{1});
+  const auto skip = MapAttributes::kSkipSync;
+  Result<Mapping> m = greedy.Map(PhysAddr(1), 1, kTo, skip);
+  for (; m.ok(); m = greedy.Map(PhysAddr(1), 1, kTo, skip)) maps.push_back(*m);
+  EXPECT_EQ(ErrorOf(m), Error::kNoSpace);
+  EXPECT_EQ(maps.size(), 8 * GetParam() / 256 + 4) << "and four of the others";
+  for (const std::uint32_t other : {0u, 2u}) {
+    m = domain.For(BufferOwner{other}).Map(PhysAddr(1), 1000, kTo, skip);
+    ASSERT_TRUE(m.ok());
+    maps.push_back(*m);
+  }
+  EXPECT_EQ(ErrorOf(domain.For(BufferOwner{3}).Map(PhysAddr(1), 1, kTo, skip)),
+            Error::kInvalidArgument);
+}
+
+// When a page is taken back from one owner the next one finds it zero.
+TEST_P(SharingTest, APageChangesItsOwnerClean) {
+  Init(PageSharing::kOwner);
+  domain.pages().set_budget(GetParam());
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    const FaultPage page = *domain.Fault(maps[i].iova);
+    for (std::uint64_t k = 0; k < GetParam(); ++k) {
+      const std::byte b = page.page[k];
+      ASSERT_TRUE(b == std::byte{} || b == ValueOf(i) || b == ValueOf(i + 3));
+    }
+    std::memset(page.page, 0xEE, GetParam());
+    if (i < 2) {
+      EXPECT_EQ(ErrorOf(domain.Fault(maps[i + 1].iova)), Error::kBudget);
+    }
+    const Mapping mine[] = {maps[i], maps[i + 3]};
+    ASSERT_TRUE(domain.UnmapScatter(mine).ok());
+  }
+  maps.clear();
+  maps.push_back(*domain.Map(PhysAddr(1), 1, kTo, MapAttributes::kSkipSync));
+}
+
+INSTANTIATE_TEST_SUITE_P(BouncePages, SharingTest,
+                         testing::Values(4096, 65536, 2097152));
 
 TEST(DomainOffsets, TheAddressHasTheLowBitsOfTheBuffer) {
   Bytes buffer = Pattern(3 * kPage, 2);

@@ -22,6 +22,7 @@
 #include "domain/domain.h"
 #include "domain/mode.h"
 #include "domain/options.h"
+#include "domain/owner.h"
 #include "domain/segments.h"
 
 namespace dmamap::inline v0 {
@@ -30,14 +31,15 @@ template <class Policies>
 Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
                                           Direction direction,
                                           std::span<Mapping> mappings,
-                                          MapAttributes attributes) {
+                                          MapAttributes attributes,
+                                          BufferOwner owner) {
   if (!core_.IsOpen()) return Error::kShutDown;
   if (list.empty() || mappings.size() < list.size()) {
     return Error::kInvalidArgument;
   }
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Result<Mapping> m =
-        Map(list[i].buffer, list[i].size, direction, attributes);
+        Map(list[i].buffer, list[i].size, direction, attributes, owner);
     if (m.ok()) {
       mappings[i] = *m;
       continue;
@@ -55,8 +57,8 @@ template <class Policies>
 Result<std::size_t> Domain<Policies>::MapScatter(
     std::span<const ScatterEntry> list, Direction direction,
     std::span<Mapping> mappings, std::span<DeviceSegment> segments,
-    MapAttributes attributes) {
-  const auto mapped = MapScatter(list, direction, mappings, attributes);
+    MapAttributes attributes, BufferOwner owner) {
+  const auto mapped = MapScatter(list, direction, mappings, attributes, owner);
   if (!mapped.ok()) return mapped.error();
   const auto made = mappings.first(list.size());
   const auto count = ToSegments(made, options_.segments, segments);

@@ -32,6 +32,7 @@
 #include "domain/map_cost.h"
 #include "domain/mode.h"
 #include "domain/options.h"
+#include "domain/owner.h"
 #include "domain/pool_space.h"
 #include "domain/stream.h"
 #include "iotlb/mapping.h"
@@ -58,6 +59,7 @@ class MappedStream {
   Result<void> Init(const DomainOptions& o) {
     mode_ = o.mode;
     page_ = o.page;
+    owners_ = o.owners;
     cost_.Init(o.automatic);
     const Iova first(page_.bytes());
     const Iova last(o.bounce_size - 1);
@@ -81,8 +83,12 @@ class MappedStream {
     return pool_.Init(o, *Range::FromFirstLast(first, split_));
   }
 
+  // An owner has nothing of his own here: no two buffers share a page.
   Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
-                      MapAttributes attributes) {
+                      MapAttributes attributes, BufferOwner owner) {
+    if (static_cast<std::uint32_t>(owner) >= owners_) {
+      return Error::kInvalidArgument;
+    }
     if (mode_ == DomainMode::kAutomatic) {
       return MapEither(buffer, size, direction, attributes);
     }
@@ -171,6 +177,7 @@ class MappedStream {
   Core& core_;
   DomainMode mode_ = DomainMode::kBounce;
   PageSize page_;
+  std::uint32_t owners_ = 1;
   Iova split_;  // the pool's last byte
   Cost cost_;
   PoolSpace<Policies> pool_;

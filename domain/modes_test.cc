@@ -97,6 +97,8 @@ TEST_P(EveryMode, BytesTravelBothWays) {
          {1u, 64u, 1500u, 4096u, 4097u, 9000u, 32768u}) {
       const auto m = domain.Map(arena.at(offset), size, kBoth);
       ASSERT_TRUE(m.ok());
+      EXPECT_EQ(ErrorOf(domain.For(BufferOwner{1}).Map(arena.at(0), 1, kTo)),
+                Error::kInvalidArgument);
       Bytes seen(size);
       ASSERT_TRUE(port.Read(m->iova, seen.data(), size).ok());
       EXPECT_EQ(std::memcmp(seen.data(), want.data() + offset, size), 0);
@@ -501,6 +503,42 @@ TEST(DeferredBounce, SlotsWaitWithTheirPages) {
   EXPECT_TRUE(domain.Unmap(*next).ok());
   domain.invalidation().fail = true;
   EXPECT_EQ(ErrorOf(domain.Shutdown([](const Leak&) {})), Error::kDevice);
+}
+
+// Each owner's addresses go back to where they came from.
+TEST(DeferredBounce, OwnersWaitInOneQueue) {
+  WatchedDomain domain;
+  ASSERT_TRUE(domain
+                  .Init({.limit = Iova(64 * kPage - 1),
+                         .bounce_size = 32 * kPage,
+                         .bounce_page = *PageSize::FromBytes(4 * kPage),
+                         .sharing = PageSharing::kOwner,
+                         .owners = 3,
+                         .flush = {.mode = FlushMode::kDeferred}})
+                  .ok());
+  Bytes buffer(100, std::byte{1});
+  std::size_t first_time = 0;
+  for (int round = 0; round < 3; ++round) {
+    std::vector<Mapping> all;
+    for (std::uint32_t owner = 0; owner < 3; ++owner) {
+      auto mine = domain.For(BufferOwner{owner});
+      auto m = mine.Map(PhysAddrOf(buffer.data()), 100, kTo);
+      for (; m.ok(); m = mine.Map(PhysAddrOf(buffer.data()), 100, kTo)) {
+        EXPECT_EQ(std::min<std::uint64_t>(m->iova.value() / (8 * kPage), 2),
+                  owner);
+        all.push_back(*m);
+      }
+      EXPECT_EQ(ErrorOf(m), Error::kNoSpace);
+    }
+    if (round == 0) first_time = all.size();
+    EXPECT_EQ(all.size(), first_time);
+    EXPECT_EQ(all.size(), 31u);
+    EXPECT_TRUE(domain.UnmapScatter(all).ok());
+    EXPECT_EQ(domain.stats().waiting, 31u);
+    EXPECT_TRUE(domain.Flush().ok());
+  }
+  EXPECT_TRUE(domain.CheckInvariants());
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) {}).ok());
 }
 
 TEST(DeferredBounce, AQueueThatIsFullAndCannotBeDrainedIsQuarantine) {

@@ -23,6 +23,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/mode.h"
+#include "domain/owner.h"
 #include "domain/segments.h"
 #include "iova/flush_options.h"
 #include "iova/standard.h"
@@ -71,20 +72,25 @@ struct DomainOptions {
   // The last usable I/O address, inclusive; the last byte of a page, and not
   // below bounce_size.
   Iova limit{0xffff'ffff};
-  // Bytes of the stream space [0, bounce_size-1]; whole bounce pages, at least
-  // two pages. Its first page is never handed out. The coherent space is
-  // [bounce_size, limit].
+  // Bytes of the stream space [0, bounce_size-1]; whole bounce pages, for each
+  // owner at least two of what a mapping is rounded out to. Of these the first
+  // is never handed out. The coherent space is [bounce_size, limit].
   std::uint64_t bounce_size = std::uint64_t{64} << 20;
-  // What a mapping is rounded out to, 64 bytes to 1 GiB.
+  // A slot: what a mapping is rounded out to, 64 bytes to 1 GiB.
   PageSize page = PageSize();
-  // The unit of bounce memory, from `page` to 1 GiB. As long as it is one page,
-  // a device never sees two buffers through one page; a larger one is shared by
-  // the mappings of this domain that happen to lie on it. Then Fault lets a
-  // device that may read one of them read all, also the original bytes of those
-  // that it may only write to: these must be there (guarantee 2), and a page
-  // has one permission. Translate keeps them apart. Where that matters, leave
-  // this at `page`, or map with kDeviceOverwritesAll, which shows zeros.
+  // The unit of bounce memory, from `page` to 1 GiB: what a device process maps
+  // at a time. Mappings are rounded out to it instead, unless they may share.
   PageSize bounce_page = page;
+  // Whose buffers a bounce page may show together (owner.h). With kOwner, Fault
+  // lets a device that may read one of them read all, also the original bytes
+  // of those that it may only write to: these must be there (guarantee 2), and
+  // a page has one permission. Translate keeps them apart. Where that matters,
+  // take kNothing, or map with kDeviceOverwritesAll, which shows zeros. Behind
+  // an IommuMap no page ever shows two buffers but the buffers' own (kDirect).
+  PageSharing sharing = PageSharing::kNothing;
+  // How many owners there are, not 0: parts of the stream space, as equal as
+  // whole bounce pages allow. Behind an IommuMap they share it.
+  std::uint32_t owners = 1;
   // Low bits of the buffer's address that its I/O address must have too (as
   // NVMe demands): 2^k - 1, less than a page. 0: each mapping begins on a page.
   std::uint64_t min_align_mask = 0;
@@ -161,6 +167,18 @@ struct DomainStats {
   std::uint64_t copy_limit = 0;   // kAutomatic: bytes; what is longer is mapped
 };
 
+namespace internal {
+
+// Without tables: what a mapping is rounded out to, and the bytes of the stream
+// space that an owner has.
+constexpr PageSize GranuleOf(const DomainOptions& o) {
+  return o.sharing == PageSharing::kNothing ? o.bounce_page : o.page;
+}
+constexpr std::uint64_t PartOf(const DomainOptions& o) {
+  return o.bounce_page.RoundDown(o.bounce_size / o.owners);
+}
+
+}  // namespace internal
 }  // namespace dmamap::inline v0
 
 #endif  // DMAMAP_DOMAIN_OPTIONS_H_

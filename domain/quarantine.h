@@ -36,13 +36,13 @@
 namespace dmamap::inline v0 {
 namespace internal {
 
-// Policies as DomainPolicies. Space: Result<void> InvalidateAll(), one at a
+// Policies as DomainPolicies. Allocator: the addresses' (it may be one of
+// several). Space: Result<void> InvalidateAll(), one at a
 // time, and Released(Iova first), by any thread and under a lock: it must call
 // neither the quarantine nor anybody who waits for it.
-template <class Policies, class Space>
+template <class Policies, class Space,
+          class Allocator = typename Policies::Allocator>
 class Quarantine {
-  using Allocator = typename Policies::Allocator;
-
  public:
   static constexpr bool kCan = RetiringAllocator<Allocator>;
 

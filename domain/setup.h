@@ -23,11 +23,13 @@ namespace dmamap::inline v0 {
 
 template <class Policies>
 Result<void> Domain<Policies>::Validate(const DomainOptions& o) {
-  const std::uint64_t first = o.page.bytes();
+  if (!IsValid(o.sharing) || o.owners == 0) return Error::kInvalidArgument;
+  const std::uint64_t first =
+      kHasTables ? o.page.bytes() : internal::GranuleOf(o).bytes();
   const bool pages_fit = o.page.shift() >= 6 && o.bounce_page.shift() <= 30 &&
                          o.page.shift() <= o.bounce_page.shift();
   const bool sizes_fit = o.bounce_page.IsAligned(o.bounce_size) &&
-                         o.bounce_size / first >= 2 &&
+                         internal::PartOf(o) / first >= 2 &&
                          o.limit.value() >= o.bounce_size &&
                          o.page.Offset(o.limit.value()) == o.page.mask();
   const bool mask_fits = (o.min_align_mask & (o.min_align_mask + 1)) == 0 &&

@@ -40,6 +40,8 @@
 #include "domain/checker.h"
 #include "domain/core.h"
 #include "domain/options.h"
+#include "domain/owner.h"
+#include "domain/owner_addresses.h"
 #include "domain/quarantine.h"
 #include "domain/validate.h"
 
@@ -53,6 +55,7 @@ class StreamSpace {
                             Policies::template Atom, typename Core::Fence>;
   using Checker = StreamChecker<BounceType, Policies::kCheckMappings>;
   using Slot = typename BounceType::Slot;
+  using Addresses = OwnerAddresses<typename Policies::Allocator>;
 
  public:
   using Shown = typename BounceType::Shown;
@@ -65,33 +68,36 @@ class StreamSpace {
 
   // REQUIRES: Domain::Init checked the options.
   Result<void> Init(const DomainOptions& o) {
-    page_ = o.page;
+    page_ = GranuleOf(o);
     min_align_mask_ = o.min_align_mask;
     const auto bounce = bounce_.Init(
-        {o.bounce_size, o.bounce_page, o.page, Checker::FirstTag()});
+        {o.bounce_size, o.bounce_page, page_, Checker::FirstTag()});
     if (!bounce.ok()) return bounce;
     const auto window =
-        Range::FromFirstLast(Iova(o.page.bytes()), Iova(o.bounce_size - 1));
+        Range::FromFirstLast(Iova(page_.bytes()), Iova(o.bounce_size - 1));
     if (!window.ok()) return window.error();
-    const auto iova = iova_.Init({.window = *window, .page = o.page});
+    const auto iova = iova_.Init(*window, page_, o.owners, PartOf(o));
     return iova.ok() ? quarantine_.Init(o.flush) : iova;
   }
 
   [[gnu::always_inline]] Result<Mapping> Map(PhysAddr buffer,
                                              std::uint64_t size,
                                              Direction direction,
-                                             MapAttributes attributes) {
+                                             MapAttributes attributes,
+                                             BufferOwner owner) {
     const Result<void> valid = ValidateMap(buffer, size, direction, attributes);
     if (!valid.ok()) [[unlikely]]
       return valid.error();
+    if (owner != BufferOwner{} && !iova_.Knows(owner)) [[unlikely]]
+      return Error::kInvalidArgument;
     const std::uint64_t head = buffer.value() & min_align_mask_;
     const SlotShape shape(head, FillFor(direction, attributes), direction,
                           Has(attributes, MapAttributes::kDeviceOverwritesAll));
     std::uint64_t bytes = 0;
     const Result<Made> made =
         size <= page_.bytes() - head && !bounce_.shares_pages()
-            ? MapSlot(buffer, size, shape, &bytes)
-            : MapPages(buffer, size, shape, &bytes);
+            ? MapSlot(buffer, size, shape, owner, &bytes)
+            : MapPages(buffer, size, shape, owner, &bytes);
     if (!made.ok()) [[unlikely]]
       return made.error();
     core_.counters.CountMap(direction, bytes);
@@ -226,9 +232,9 @@ class StreamSpace {
     Iova first;
     std::uint32_t tag;
   };
-  Result<Iova> TakeAddress(std::uint64_t pages) {
+  Result<Iova> TakeAddress(BufferOwner owner, std::uint64_t pages) {
     if (!core_.TakeQuota()) return Error::kLimit;
-    const Result<Iova> first = iova_.Allocate(pages);
+    const Result<Iova> first = iova_.Allocate(owner, pages);
     if (!first.ok()) [[unlikely]]
       core_.GiveQuota();
     return first;
@@ -237,9 +243,10 @@ class StreamSpace {
   [[gnu::always_inline]] inline Result<Made> MapSlot(PhysAddr buffer,
                                                      std::uint64_t size,
                                                      SlotShape shape,
+                                                     BufferOwner owner,
                                                      std::uint64_t* bytes);
   [[gnu::noinline]] Result<Made> MapPages(PhysAddr buffer, std::uint64_t size,
-                                          SlotShape shape,
+                                          SlotShape shape, BufferOwner owner,
                                           std::uint64_t* bytes);
   [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
   [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
@@ -287,11 +294,11 @@ class StreamSpace {
   Core& core_;
   BounceType bounce_;
   Checker checker_;
-  typename Policies::Allocator iova_;
-  PageSize page_;
+  Addresses iova_;
+  PageSize page_;  // what a mapping is rounded out to
   std::uint64_t min_align_mask_ = 0;
   // Last: it is drained first.
-  Quarantine<Policies, StreamSpace> quarantine_;
+  Quarantine<Policies, StreamSpace, Addresses> quarantine_;
 };
 
 }  // namespace internal

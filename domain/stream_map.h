@@ -15,6 +15,7 @@
 #include "dma/address.h"
 #include "dma/result.h"
 #include "dma/version.h"
+#include "domain/owner.h"
 #include "domain/stream.h"
 
 namespace dmamap::inline v0 {
@@ -23,9 +24,9 @@ namespace internal {
 // A mapping of one slot on a page of its own.
 template <class Policies>
 auto StreamSpace<Policies>::MapSlot(PhysAddr buffer, std::uint64_t size,
-                                    SlotShape shape, std::uint64_t* bytes)
-    -> Result<Made> {
-  const Result<Iova> first = TakeAddress(1);
+                                    SlotShape shape, BufferOwner owner,
+                                    std::uint64_t* bytes) -> Result<Made> {
+  const Result<Iova> first = TakeAddress(owner, 1);
   if (!first.ok()) [[unlikely]]
     return first.error();
   const Result<Slot*> slot = bounce_.PrepareSlot(*first);
@@ -43,12 +44,12 @@ auto StreamSpace<Policies>::MapSlot(PhysAddr buffer, std::uint64_t size,
 // The same for any.
 template <class Policies>
 auto StreamSpace<Policies>::MapPages(PhysAddr buffer, std::uint64_t size,
-                                     SlotShape shape, std::uint64_t* bytes)
-    -> Result<Made> {
+                                     SlotShape shape, BufferOwner owner,
+                                     std::uint64_t* bytes) -> Result<Made> {
   // Cannot wrap: a size this close to 2^64 has too many pages to be found.
   if (size > Iova::Max() - Iova(shape.head())) return Error::kNoSpace;
   const std::uint64_t pages = page_.PagesFor(shape.head() + size);
-  const Result<Iova> first = TakeAddress(pages);
+  const Result<Iova> first = TakeAddress(owner, pages);
   if (!first.ok()) return first.error();
   const Range slots = *Range::FromSize(*first, pages << page_.shift());
   const Range body = *Range::FromSize(*first + shape.head(), size);
