@@ -35,6 +35,7 @@ namespace {
 using testing_parts::Arena;
 using testing_parts::Bytes;
 using testing_parts::TableDomain;
+using testing_parts::TableIommu;
 
 constexpr std::uint64_t kPage = 256;
 constexpr PageSize kPages = *PageSize::FromShift(8);
@@ -101,6 +102,7 @@ std::byte Value(std::uint64_t n) {
   return static_cast<std::byte>(1 + n % 200);  // neither 0 nor kSecret
 }
 
+template <class DomainType>
 class World {
  public:
   World(DomainMode mode, FlushMode flush) : mode_(mode), flush_(flush) {
@@ -167,6 +169,7 @@ class World {
   void Check() {
     Settle();
     RC_ASSERT(domain_.CheckInvariants());
+    RC_ASSERT(safe_is_safe_);
     RC_ASSERT(domain_.stats().live == live_.size());
     RC_ASSERT(domain_.invalidation().reused == 0u);
     RC_ASSERT(domain_.memory().open_windows() == 0);
@@ -306,8 +309,11 @@ class World {
   void Safe(PhysRange memory) {
     for (const auto& [number, entry] : domain_.invalidation().remembered()) {
       (void)number;
-      RC_ASSERT(!PhysRange::FromSize(entry.memory, kPage)->Overlaps(memory) ||
-                mode_ == DomainMode::kDirect);  // a neighbour on its page
+      // Under a lock of the domain: Check says it.
+      safe_is_safe_ =
+          safe_is_safe_ &&
+          (!PhysRange::FromSize(entry.memory, kPage)->Overlaps(memory) ||
+           mode_ == DomainMode::kDirect);  // a neighbour on its page
     }
   }
 
@@ -618,7 +624,8 @@ class World {
   std::vector<Waiting> waiting_;
   std::vector<Mapping> ended_;
   std::vector<Held> held_;
-  TableDomain domain_;
+  bool safe_is_safe_ = true;
+  DomainType domain_;
 };
 
 rc::Gen<Op> GenOp() {
@@ -633,15 +640,20 @@ rc::Gen<Op> GenOp() {
       rc::gen::set(&Op::c, rc::gen::inRange(0u, 1000u)));
 }
 
-void Play(DomainMode mode, FlushMode flush) {
-  const auto ops =
-      *rc::gen::scale(0.8, rc::gen::container<std::vector<Op>>(GenOp()));
-  World world(mode, flush);
-  for (const Op& op : ops) {
+using Program = std::vector<Op>;
+
+template <class DomainType>
+void RunOn(const Program& program, DomainMode mode, FlushMode flush) {
+  World<DomainType> world(mode, flush);
+  for (const Op& op : program) {
     world.Run(op);
     world.Check();
   }
   world.End();
+}
+void Play(DomainMode mode, FlushMode flush) {
+  RunOn<TableDomain>(*rc::gen::scale(0.8, rc::gen::container<Program>(GenOp())),
+                     mode, flush);
 }
 
 constexpr auto kStrict = FlushMode::kStrict;
@@ -668,6 +680,97 @@ RC_GTEST_PROP(ModesModel, Automatic, ()) {
 RC_GTEST_PROP(ModesModel, AutomaticDeferred, ()) {
   Play(DomainMode::kAutomatic, kDeferred);
 }
+
+// --- Negative controls ---
+
+// The device forgets nothing, and says that it did.
+struct ForgetsNothing : TableIommu {
+  Result<void> Invalidate(Range) { return InvalidateAll(); }
+  Result<void> InvalidateAll() {
+    ++invalidations;
+    return fail_invalidation ? Result<void>(Error::kDevice) : Ok();
+  }
+};
+// It forgets what it was asked to, unless all of it.
+struct ForgetsOneRange : TableIommu {
+  Result<void> InvalidateAll() { return Ok(); }
+};
+// The last page of what is unmapped stays in the tables.
+struct LeavesTheLastPage : TableIommu {
+  Result<void> Unmap(Range range) {
+    const auto last = range.SplitAt(
+        Range::Byte(range.last()).RoundOutToPages(page()).first());
+    return last.ok() ? TableIommu::Unmap(last->first) : Ok();
+  }
+};
+// Pages as their last owner left them.
+struct DirtyPages : testing_parts::KnownPages {
+  Result<std::byte*> Allocate(PageSize page, std::uint64_t pages) {
+    const auto made = KnownPages::Allocate(page, pages);
+    if (made.ok()) {
+      std::memset(*made, static_cast<int>(kSecret), pages * page.bytes());
+    }
+    return made;
+  }
+};
+
+template <class Iommu>
+struct LyingPolicies : testing_parts::TablePolicies {
+  using Invalidation = Iommu;
+};
+struct DirtyPolicies : testing_parts::TablePolicies {
+  using Pages = DirtyPages;
+};
+
+// The same 30 programs each time: of how many the oracle says that something is
+// wrong.
+template <class Policies>
+int Found(DomainMode mode, FlushMode flush) {
+  int found = 0;
+  for (std::uint64_t seed = 0; seed < 30; ++seed) {
+    const auto program =
+        rc::gen::container<Program>(GenOp())(rc::Random(seed), 100).value();
+    try {
+      RunOn<Domain<Policies>>(program, mode, flush);
+    } catch (const rc::detail::CaseResult&) {
+      ++found;
+    }
+  }
+  return found;
+}
+
+constexpr DomainMode kModes[] = {DomainMode::kBounce, DomainMode::kDirect,
+                                 DomainMode::kUnalignedEnds,
+                                 DomainMode::kPooled, DomainMode::kAutomatic};
+
+// That `Policies` is found out, in every mode.
+template <class Policies>
+void ExpectFound() {
+  for (const DomainMode mode : kModes) {
+    for (const FlushMode flush : {kStrict, kDeferred}) {
+      EXPECT_GE(Found<Policies>(mode, flush), 10)
+          << ToString(mode) << (flush == kStrict ? " strict" : " deferred");
+    }
+  }
+}
+
+TEST(ModesModelControl, TheSameProgramsHoldOnWhatDoesNotLie) {
+  for (const DomainMode mode : kModes) {
+    for (const FlushMode flush : {kStrict, kDeferred}) {
+      EXPECT_EQ(Found<testing_parts::TablePolicies>(mode, flush), 0);
+    }
+  }
+}
+TEST(ModesModelControl, AnInvalidationThatDoesNothing) {
+  ExpectFound<LyingPolicies<ForgetsNothing>>();
+}
+TEST(ModesModelControl, AnInvalidationOfEverythingThatDoesNothing) {
+  ExpectFound<LyingPolicies<ForgetsOneRange>>();
+}
+TEST(ModesModelControl, AnUnmapThatLeavesATranslation) {
+  ExpectFound<LyingPolicies<LeavesTheLastPage>>();
+}
+TEST(ModesModelControl, PagesThatAreNotZeroed) { ExpectFound<DirtyPolicies>(); }
 
 }  // namespace
 }  // namespace dmamap
