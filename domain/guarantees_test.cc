@@ -5,6 +5,20 @@
 // row of the security record that concerns bounce buffers. A check is a
 // function of a domain; it passes on Domain and on the model without a fault,
 // and fails on the model that has the fault of old.
+//
+//   the record                          test, model (testing/faulty_domain.h)
+//   CVE-2022-0854                       ShortDeviceWriteKeepsOriginal
+//   CVE-2024-35814                      SlotsAreDisjointForAllOffsets
+//   VDUSE 2021-2026, pages not zeroed   PagesAreZeroBeforeADeviceSeesThem
+//   VDUSE, swiotlb, padding             PagesAreScrubbedWhenTheyChangeOwner
+//   Thunderclap, sub-page neighbours    ThunderclapSubPageNeighbours,
+//                                       SwiotlbTwoBuffersOnAPage
+//   e2ae38cf3d91, 9059c62f1197          RangesAreInclusiveAndOverflowChecked
+//   iova.c BUG (smartpqi)               BadFreesAreFoundBeforeTheyReachACache
+//   VDUSE, map fails in the middle      VduseMapOfSeveralPagesFailsInTheMiddle
+//   05063f55, the wrong alias removed   QemuTheNamedOfTwoAliasesEnds
+//   VDUSE 2021, store-buffer race       bounce/fault_sched_test.cc, VduseMisses
+//                                       AMapping (testing/vduse_bounce_map.h)
 
 #include <gtest/gtest.h>
 
@@ -262,6 +276,34 @@ bool NeighboursOnTheBuffersPageAreOutOfReach(D& d) {
   return true;
 }
 
+// Two small buffers, side by side in memory too.
+template <class D>
+bool BuffersMeetOnNoVisiblePage(D& d) {
+  Bytes memory = Pattern(128, 9);
+  const auto a = d.Map(PhysAddrOf(memory.data()), 64, kTo);
+  const auto b = d.Map(PhysAddrOf(memory.data()) + 64, 64, kTo);
+  for (const Mapping& m : {*a, *b}) {
+    const auto page = d.Fault(m.iova);
+    const std::uint64_t at = m.iova.value() % kPage;
+    for (std::uint64_t i = 0; i < kPage; ++i) {
+      const bool own = i >= at && i < at + 64;
+      if (!own && page->page[i] != std::byte{0}) return false;
+    }
+  }
+  return d.Unmap(*a).ok() && d.Unmap(*b).ok();
+}
+
+// One buffer mapped twice: the one that is named ends, the other one lives.
+template <class D>
+bool TheNamedAliasEnds(D& d) {
+  Bytes buffer = Pattern(100, 10);
+  const auto first = d.Map(PhysAddrOf(buffer.data()), 100, kTo);
+  const auto second = d.Map(PhysAddrOf(buffer.data()), 100, kTo);
+  return d.Unmap(*second).ok() && !d.Fault(second->iova).ok() &&
+         d.Fault(first->iova).ok() && !d.Unmap(*second).ok() &&
+         d.Unmap(*first).ok() && !d.Fault(first->iova).ok();
+}
+
 // `check` holds on the domain and on the model without a fault, and not with.
 #define DMAMAP_CHECK_GUARANTEE(check, fault, ...)           \
   do {                                                      \
@@ -308,6 +350,17 @@ TEST(Guarantee10, AFailedInvalidationIsQuarantine) {
 TEST(SecurityRecord, Cve202435814SlotsAreDisjointForAllOffsets) {
   DMAMAP_CHECK_GUARANTEE(SlotsOfLiveMappingsAreDisjoint, kForgetsOffset,
                          kPage - 1);
+  for (const std::uint64_t mask : {0x0u, 0x3fu, 0x1ffu, 0x7ffu}) {
+    Real real(mask);
+    EXPECT_TRUE(SlotsOfLiveMappingsAreDisjoint(real)) << mask;
+  }
+}
+TEST(SecurityRecord, SwiotlbTwoBuffersOnAPage) {
+  DMAMAP_CHECK_GUARANTEE(BuffersMeetOnNoVisiblePage, kSharesPage);
+  DMAMAP_CHECK_GUARANTEE(BuffersMeetOnNoVisiblePage, kSharesPage, kPage - 1);
+}
+TEST(SecurityRecord, QemuTheNamedOfTwoAliasesEnds) {
+  DMAMAP_CHECK_GUARANTEE(TheNamedAliasEnds, kRemovesAlias);
 }
 TEST(SecurityRecord, VduseMapOfSeveralPagesFailsInTheMiddle) {
   DMAMAP_CHECK_GUARANTEE(AFailedMapLeavesNothingMapped, kNoUndo);

@@ -9,11 +9,13 @@
 // of a domain, a mapper or a driver. domain/guarantees_test.cc has a check for
 // each; without a fault all of them pass. Single-threaded; pages of 4 KiB.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "dma/address.h"
@@ -39,6 +41,8 @@ enum DomainFault : unsigned {
   kForgetsOffset = 512,  // CVE-2024-35814: too few slots for offset + size
   kNoUndo = 1024,        // VDUSE: earlier pages of a failed map stay mapped
   kDirect = 2048,        // Thunderclap: maps the buffer's own page
+  kSharesPage = 4096,    // swiotlb: slots of 2 KiB, two buffers on a page
+  kRemovesAlias = 8192,  // 05063f55: of two mappings of a buffer, the other one
 };
 
 class FaultyDomain {
@@ -59,8 +63,15 @@ class FaultyDomain {
     if (const auto r = CheckRange(buffer, size); !r.ok()) return r.error();
     const std::uint64_t head = buffer.value() & min_align_mask_;
     const std::uint64_t span = Has(kForgetsOffset) ? size : head + size;
+    const bool half = Has(kSharesPage) && span <= kPage / 2;
+    if (half && half_ != 0) {
+      const Iova at(std::exchange(half_, 0) + head);
+      live_.push_back({{at, size, direction, ++tags_}, buffer, attributes});
+      return live_.back().mapping;
+    }
     const Result<std::uint64_t> page = Take(PageSize().PagesFor(span));
     if (!page.ok()) return page.error();
+    if (half) half_ = *page * kPage + kPage / 2;
     Live l{{Iova(*page * kPage + head), size, direction, ++tags_},
            buffer,
            attributes};
@@ -88,7 +99,7 @@ class FaultyDomain {
     if (!Has(kTrustsCaller) && it->mapping != m) return Error::kMismatch;
     Live l = *it;
     l.mapping.size = m.size;
-    live_.erase(it);
+    live_.erase(Has(kRemovesAlias) ? FirstOf(l.buffer) : it);
     const std::uint64_t head = l.mapping.iova.value() % kPage;
     const std::uint64_t pages = PageSize().PagesFor(head + m.size);
     const std::uint64_t first = l.mapping.iova.value() / kPage;
@@ -174,12 +185,27 @@ class FaultyDomain {
     return Error::kNoSpace;
   }
   void Give(std::uint64_t first, std::uint64_t pages) {
-    for (std::uint64_t n = 0; n < pages; ++n) ++free_[first + n];
+    for (std::uint64_t n = 0; n < pages; ++n) {
+      const auto on = [&](const Live& l) {
+        return l.First() <= first + n && first + n <= l.Last();
+      };
+      if (Has(kSharesPage) && std::any_of(live_.begin(), live_.end(), on)) {
+        continue;
+      }
+      if (half_ / kPage == first + n) half_ = 0;
+      ++free_[first + n];
+    }
   }
 
   std::vector<Live>::iterator Find(const Mapping& m) {
     auto it = live_.begin();
     while (it != live_.end() && it->mapping.iova != m.iova) ++it;
+    return it;
+  }
+
+  std::vector<Live>::iterator FirstOf(PhysAddr buffer) {
+    auto it = live_.begin();
+    while (it->buffer != buffer) ++it;
     return it;
   }
 
@@ -195,7 +221,8 @@ class FaultyDomain {
       const std::uint64_t offset = at - l.mapping.iova.value();
       if (at >= l.mapping.iova.value() && offset < l.mapping.size) {
         if (copies) bytes[i] = *PointerTo(l.buffer + offset);
-      } else if (!Has(kPaddingStays) && !Has(kDirtyPages)) {
+      } else if (!Has(kPaddingStays) && !Has(kDirtyPages) &&
+                 !Has(kSharesPage)) {
         bytes[i] = std::byte{0};
       }
     }
@@ -217,6 +244,7 @@ class FaultyDomain {
   std::vector<int> free_;  // how many times each page is free
   std::map<std::uint64_t, std::vector<std::byte>> pages_;
   std::vector<Live> live_;
+  std::uint64_t half_ = 0;  // kSharesPage: a free half page's address, or 0
   std::uint32_t tags_ = 0;
 };
 
