@@ -9,6 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "benchmarks/checker_body.h"
+#include "benchmarks/coherent_body.h"
 #include "benchmarks/dmamap_domain_subject.h"
 #include "benchmarks/peers/domain_workloads.h"
 #include "benchmarks/peers/peers.h"
@@ -110,6 +112,43 @@ void AddCopyBounds(Report& report) {
   }
 }
 
+// --- The checker's share, and small coherent blocks --------------------------
+
+void AddCheckerRow(Report& report, const SessionRowOptions& options) {
+  const peers::Implementation both = {
+      "dmamap", [](absl::string_view, const peers::SessionOptions& of) {
+        return MakePairedSession<DmamapDomainSubject<MeasuredPolicies>,
+                                 DmamapDomainSubject<UncheckedPolicies>>(
+            "map_unmap_1500B", of);
+      }};
+  AddSessionRow(report,
+                {.part = "domain",
+                 .workload = "checker_1500B",
+                 .implementation = both,
+                 .operation = "one map + unmap, no copy, checked or not",
+                 .ours = true,
+                 .group = "domain/checker"},
+                options);
+  report.Must(AtMost(Name("checker_1500B"), "checker_percent", 10));
+}
+
+void AddCoherentRows(Report& report, const SessionRowOptions& options) {
+  for (const peers::Implementation& who : std::vector<peers::Implementation>{
+           {"dmamap", MakeCoherentSession<PooledBlocks>},
+           {"dmamap-blocks", MakeCoherentSession<WholeBlocks>},
+           {"floor-calloc", MakeCoherentSession<HeapBlocks>}}) {
+    AddSessionRow(report,
+                  {.part = "domain",
+                   .workload = "coherent_64B",
+                   .implementation = who,
+                   .operation = "one zeroed block of 64 bytes taken, one freed",
+                   .ours = IsOurs(who.name),
+                   .group = "domain/coherent",
+                   .floor = Name("coherent_64B", "floor-calloc")},
+                  options);
+  }
+}
+
 }  // namespace
 
 void AddDomainWorkloadRows(Report& report, const SessionRowOptions& options) {
@@ -129,9 +168,9 @@ void AddDomainWorkloadRows(Report& report, const SessionRowOptions& options) {
     }
   }
   for (const char* size : kMapSizes) AddMapBounds(report, size);
-  report.Must(AtMostTimes(Name("map_unmap_1500B"),
-                          Name("map_unmap_1500B", "dmamap-unchecked"), 1.1));
   AddCopyBounds(report);
+  AddCheckerRow(report, options);
+  AddCoherentRows(report, options);
 }
 
 }  // namespace dmamap::bench

@@ -48,6 +48,8 @@ Outcome BatchOutcome(const Repetition& repetition) {
   for (const Metric& metric : repetition.metrics) {
     if (metric.name == "refused") {
       outcome.Add("refused_percent", metric.value);
+    } else if (metric.name == "checker_percent") {
+      outcome.Add(metric.name, metric.value);
     } else if (metric.name == "slowest_thread" ||
                metric.name == "bytes_per_mapping") {
       outcome.AddHidden(metric.name, metric.value);

@@ -525,23 +525,21 @@ RC_GTEST_PROP(DomainModel, MappingsShareHugeBouncePagesAtAnOffset, ()) {
 RC_GTEST_PROP(DomainModel, LargeBouncePagesThatNothingShares, ()) {
   Play({.bounce_shift = 10, .min_align_mask = 127});
 }
+// One more than there are is refused.
 RC_GTEST_PROP(DomainModel, OwnersShareNoBouncePage, ()) {
   Play({.bounce_shift = 11,
         .min_align_mask = 127,
         .sharing = PageSharing::kOwner,
-        .owners = kMostOwners});
-}
-// An owner more than there are is refused, the others are kept apart.
-RC_GTEST_PROP(DomainModel, TwoOwners, ()) {
-  Play({.bounce_shift = 12, .sharing = PageSharing::kOwner, .owners = 2});
+        .owners = *rc::gen::element(2u, kMostOwners)});
 }
 
 // --- Negative controls ---
 
-// The same programs each time: of how many the oracle says that they are wrong.
+// The same 12 programs each time: of how many the oracle says that they are
+// wrong.
 int Found(const Variant& variant) {
   int found = 0;
-  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
     const auto program =
         rc::gen::container<Program>(GenOp())(rc::Random(seed), 100).value();
     try {
@@ -557,13 +555,13 @@ TEST(DomainModelControl, BuffersThatMayNotShareAreFound) {
   Variant shares = {.bounce_shift = 10, .sharing = PageSharing::kOwner};
   EXPECT_EQ(Found(shares), 0);
   shares.believed_sharing = PageSharing::kNothing;
-  EXPECT_GT(Found(shares), 10) << "a page with two buffers";
+  EXPECT_GE(Found(shares), 4) << "a page with two buffers";
   Variant owners = {.bounce_shift = 11,
                     .sharing = PageSharing::kOwner,
                     .owners = kMostOwners};
   EXPECT_EQ(Found(owners), 0);
   owners.believes_all_one = true;
-  EXPECT_GT(Found(owners), 10) << "a page with two owners";
+  EXPECT_GE(Found(owners), 4) << "a page with two owners";
 }
 
 }  // namespace

@@ -276,18 +276,19 @@ bool NeighboursOnTheBuffersPageAreOutOfReach(D& d) {
   return true;
 }
 
-// Two small buffers, side by side in memory too.
+// Two small buffers, side by side on a page of memory too.
 template <class D>
 bool BuffersMeetOnNoVisiblePage(D& d) {
-  Bytes memory = Pattern(128, 9);
-  const auto a = d.Map(PhysAddrOf(memory.data()), 64, kTo);
-  const auto b = d.Map(PhysAddrOf(memory.data()) + 64, 64, kTo);
+  Bytes memory = Pattern(3 * kPage, 9);
+  const PhysAddr page(PageSize().RoundDown(PhysAddrOf(&memory[kPage]).value()));
+  const auto a = d.Map(page + 100, 64, kTo);
+  const auto b = d.Map(page + 164, 64, kTo);
   for (const Mapping& m : {*a, *b}) {
-    const auto page = d.Fault(m.iova);
+    const auto seen = d.Fault(m.iova);
     const std::uint64_t at = m.iova.value() % kPage;
     for (std::uint64_t i = 0; i < kPage; ++i) {
       const bool own = i >= at && i < at + 64;
-      if (!own && page->page[i] != std::byte{0}) return false;
+      if (!own && seen->page[i] != std::byte{0}) return false;
     }
   }
   return d.Unmap(*a).ok() && d.Unmap(*b).ok();
