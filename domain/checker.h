@@ -15,9 +15,12 @@
 //
 // Whoever may end a mapping, or copy for it, says so in the slot's word by one
 // compare-exchange, which also proves that the fields read before it were this
-// mapping's. Lock-free, from any thread.
+// mapping's. Lock-free, from any thread. What it refuses it counts, by kind
+// (RefusedCalls): driver bugs, so that the counters need not be fast.
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "bounce/slot.h"
@@ -26,9 +29,21 @@
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/version.h"
+#include "domain/options.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
+
+// What is wrong with a mapping that was handed back.
+enum class Finding : std::uint8_t {
+  kSame,  // nothing
+  kNotMapped,
+  kOther,  // the tag: of an earlier mapping, or another domain's
+  kDirection,
+  kSize,
+  kOutside,
+};
+inline constexpr std::size_t kFindings = 6;
 
 // kMatches: whether a live mapping is compared with what is handed back
 // (DomainPolicies::kCheckMappings).
@@ -59,7 +74,7 @@ class StreamChecker {
     return Change(mapping, [&](SlotWord now) -> Result<SlotWord> {
       if (size == 0) return Error::kInvalidArgument;
       if (offset >= mapping.size || size > mapping.size - offset) {
-        return Error::kOutOfRange;
+        return Refuse(Finding::kOutside);
       }
       if (now.pins() == SlotWord::kMostPins) return Error::kBusy;
       return SlotWord(now.bits() + SlotWord::kPin);
@@ -68,6 +83,27 @@ class StreamChecker {
   static void Unpin(Slot& slot) {
     // U1, release: pairs with C1. The copy is done before the mapping ends.
     slot.word.fetch_sub(SlotWord::kPin, std::memory_order_release);
+  }
+
+  // Counts it; the error for it.
+  [[gnu::cold, gnu::noinline]] Error Refuse(Finding finding) const {
+    // relaxed: a statistic.
+    refused_[static_cast<std::size_t>(finding)].fetch_add(
+        1, std::memory_order_relaxed);
+    if (finding == Finding::kNotMapped) return Error::kNotMapped;
+    return finding == Finding::kOutside ? Error::kOutOfRange : Error::kMismatch;
+  }
+  void AddTo(RefusedCalls& calls) const {
+    const auto count = [this](Finding finding) {
+      // relaxed: a statistic.
+      return refused_[static_cast<std::size_t>(finding)].load(
+          std::memory_order_relaxed);
+    };
+    calls.not_mapped += count(Finding::kNotMapped);
+    calls.of_another += count(Finding::kOther);
+    calls.wrong_direction += count(Finding::kDirection);
+    calls.wrong_size += count(Finding::kSize);
+    calls.outside += count(Finding::kOutside);
   }
 
   // Where domains begin to count: far apart, as an odd multiple visits all 2^32
@@ -83,15 +119,16 @@ class StreamChecker {
   [[gnu::always_inline]] Result<Slot*> Change(const Mapping& mapping,
                                               Next&& next) const {
     Slot* const slot = bounce_.SlotAt(mapping.iova);
-    if (slot == nullptr) return Error::kNotMapped;
+    if (slot == nullptr) return Refuse(Finding::kNotMapped);
     // acquire: the fields below were written before it (W1 in bounce/).
     std::uint64_t bits = slot->word.load(std::memory_order_acquire);
     for (;;) {
       const SlotWord now(bits);
-      if (!now.is_live()) return Error::kNotMapped;
+      if (!now.is_live()) return Refuse(Finding::kNotMapped);
       if constexpr (kMatches) {
-        const Result<void> r = Matches(mapping, *slot, now);
-        if (!r.ok()) return r.error();
+        const Finding found = Compare(mapping, *slot, now);
+        if (found != Finding::kSame) [[unlikely]]
+          return Refuse(found);
       }
       if (now.state() == SlotState::kClaimed) return Error::kBusy;
       const Result<SlotWord> then = next(now);
@@ -106,21 +143,23 @@ class StreamChecker {
     }
   }
 
-  Result<void> Matches(const Mapping& mapping, const Slot& slot,
-                       SlotWord now) const {
+  Finding Compare(const Mapping& mapping, const Slot& slot,
+                  SlotWord now) const {
     // relaxed: another mapping's when the compare-exchange fails.
     const SlotShape shape(slot.shape.load(std::memory_order_relaxed));
     if (bounce_.slot().Offset(mapping.iova.value()) != shape.head()) {
-      return Error::kNotMapped;
+      return Finding::kNotMapped;
     }
-    const bool same = now.tag() == mapping.tag &&
-                      shape.direction() == mapping.direction &&
-                      slot.size.load(std::memory_order_relaxed) == mapping.size;
-    return same ? Ok() : Result<void>(Error::kMismatch);
+    if (now.tag() != mapping.tag) return Finding::kOther;
+    if (shape.direction() != mapping.direction) return Finding::kDirection;
+    return slot.size.load(std::memory_order_relaxed) == mapping.size
+               ? Finding::kSame
+               : Finding::kSize;
   }
 
   static inline std::atomic<std::uint32_t> domains_{1};
   const BounceType& bounce_;
+  mutable std::array<std::atomic<std::uint64_t>, kFindings> refused_ = {};
 };
 
 }  // namespace internal

@@ -108,19 +108,22 @@ Result<void> MapOne(World& w) {
 
 TEST(AllocationFailure, Init) {
   int failures = 0;
-  for (std::uint64_t n = 0; n < 200; ++n) {
-    Domain<> d;
-    fail_in = n;
-    const auto r = d.Init({});
-    const bool fired = fail_in > n;
-    fail_in = kNever;
-    if (!fired) break;
-    if (r.ok()) continue;
-    ++failures;
-    ASSERT_EQ(r.error(), Error::kNoMemory);
-    EXPECT_TRUE(d.Init({}).ok()) << "and may be called again";
+  for (const std::uint32_t owners : {1u, 3u}) {
+    const int before = failures;
+    for (std::uint64_t n = 0; n < 200; ++n) {
+      Domain<> d;
+      fail_in = n;
+      const auto r = d.Init({.owners = owners});
+      const bool fired = fail_in > n;
+      fail_in = kNever;
+      if (!fired) break;
+      if (r.ok()) continue;
+      ++failures;
+      ASSERT_EQ(r.error(), Error::kNoMemory);
+      EXPECT_TRUE(d.Init({.owners = owners}).ok()) << "and may be called again";
+    }
+    EXPECT_GT(failures, 2 * before);
   }
-  EXPECT_GT(failures, 0);
 }
 
 TEST(AllocationFailure, Map) {

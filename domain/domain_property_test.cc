@@ -18,7 +18,6 @@
 #include <map>
 #include <optional>
 #include <ostream>
-#include <span>
 #include <vector>
 
 #include "domain/domain.h"
@@ -266,8 +265,7 @@ class World {
     const std::uint32_t owner = v_.owners == 1 ? 0 : op.c / 18 % kMostOwners;
     const std::uint32_t told = v_.believes_all_one ? 0 : owner;
     const auto r = domain_.For(BufferOwner{told})
-                       .MapScatter(std::span<const ScatterEntry>(list),
-                                   direction, out, attributes);
+                       .MapScatter(list, direction, out, attributes);
     if (told >= v_.owners) {
       RC_ASSERT(r.error() == Error::kInvalidArgument);
       return;

@@ -132,6 +132,7 @@ DomainStats Domain<Policies>::stats() const {
   core_.counters.AddTo(stats);
   if (open()) {
     stats.waiting = spaces_->stream.waiting();
+    spaces_->stream.AddTo(stats.refused_calls);
     if constexpr (kHasTables) {
       stats.copy_limit = spaces_->stream.cost().limit();
     }

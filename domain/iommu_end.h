@@ -61,13 +61,14 @@ template <class Policies>
 Result<void> IommuSpace<Policies>::Take(const Mapping& mapping, SlotState to,
                                         bool link) {
   const Slot* const slot = table_.SlotAt(mapping.iova);
-  if (slot == nullptr) return Error::kNotMapped;
+  if (slot == nullptr) return checker_.Refuse(Finding::kNotMapped);
   // relaxed: written before the word that this caller was told; if it is of a
   // later mapping, its word is not the caller's, and Take refuses.
   const bool is_link = slot->linked.load(std::memory_order_relaxed) != 0;
   if (is_link != link) {
     const SlotWord now(slot->word.load(std::memory_order_relaxed));
-    return now.is_live() ? Error::kMismatch : Error::kNotMapped;
+    return checker_.Refuse(now.is_live() ? Finding::kOther
+                                         : Finding::kNotMapped);
   }
   const auto taken = checker_.Take(mapping, to);
   return taken.ok() ? Ok() : Result<void>(taken.error());

@@ -128,6 +128,7 @@ class IommuSpace {
   SafetyTicket Ticket() { return quarantine_.Ticket(); }
   bool IsOver(SafetyTicket t) const { return quarantine_.IsOver(t); }
   std::uint64_t waiting() const { return quarantine_.size(); }
+  void AddTo(RefusedCalls& calls) const { checker_.AddTo(calls); }
 
   // f(const Shown&) for each mapping of any state, in order of addresses.
   template <class F>

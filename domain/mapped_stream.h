@@ -129,6 +129,10 @@ class MappedStream {
   SafetyTicket Ticket() { return tables_.Ticket(); }
   bool IsOver(SafetyTicket ticket) const { return tables_.IsOver(ticket); }
   std::uint64_t waiting() const { return tables_.waiting(); }
+  void AddTo(RefusedCalls& calls) const {
+    pool_.AddTo(calls);
+    tables_.AddTo(calls);
+  }
 
   template <class F>
   void ForEachMapping(F&& f) const {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -54,8 +55,8 @@ DomainOptions OptionsFor(DomainMode mode, FlushMode flush) {
   o.limit = Iova(1024 * kPage - 1);
   o.bounce_size = 512 * kPage;
   o.mode = mode;
-  o.flush.mode = flush;
-  o.automatic.map_ns = 200;  // 2 KiB are copied
+  o.flush = {.mode = flush, .max_age = 0};  // no clock
+  o.automatic.map_ns = 200;                 // 2 KiB are copied
   return o;
 }
 
@@ -118,7 +119,10 @@ TEST_P(EveryMode, BytesTravelBothWays) {
       EXPECT_EQ(ErrorOf(domain.Unmap(*m)), Error::kNotMapped);
     }
   }
-  EXPECT_EQ(domain.stats().live, 0u);
+  const DomainStats stats = domain.stats();
+  EXPECT_EQ(stats.live, 0u);
+  EXPECT_EQ(stats.maps, 35u);
+  EXPECT_EQ(stats.maps_by_direction, (std::array<std::uint64_t, 3>{35, 0, 0}));
 }
 
 TEST_P(EveryMode, DirectionsArePermissions) {
@@ -156,6 +160,87 @@ TEST_P(EveryMode, MisuseIsFoundAndCounted) {
   EXPECT_TRUE(domain.UnmapScatter(std::span(list).first(2)).ok());
   EXPECT_TRUE(domain.Shutdown([](const Leak&) {}).ok());
   EXPECT_EQ(ErrorOf(domain.Map(arena.at(0), 1, kTo)), Error::kShutDown);
+}
+
+// Each misuse by itself: its error, its counter, and nothing else.
+TEST_P(EveryMode, EachMisuseHasAnErrorAndACounter) {
+  const auto m = domain.Map(arena.at(100), 1500, kBoth);
+  const auto gone = domain.Map(arena.at(4 * kPage), 100, kTo);
+  ASSERT_TRUE(m.ok() && gone.ok() && domain.Unmap(*gone).ok());
+  RefusedCalls want;
+  std::uint64_t all = 0;
+  const auto expect = [&](std::uint64_t RefusedCalls::*counter, Error error,
+                          auto call) {
+    EXPECT_EQ(ErrorOf(call()), error);
+    ++(want.*counter);
+    const DomainStats now = domain.stats();
+    EXPECT_EQ(now.refused_calls, want);
+    EXPECT_EQ(now.refused, ++all);
+    EXPECT_EQ(now.live, 1u);
+  };
+  const auto changed = [&](auto change) {
+    Mapping x = *m;
+    change(x);
+    return x;
+  };
+  const Mapping size = changed([](Mapping& x) { ++x.size; });
+  const Mapping direction = changed([](Mapping& x) { x.direction = kTo; });
+  const Mapping tag = changed([](Mapping& x) { x.tag += 12345; });
+  const Mapping inside = changed([](Mapping& x) { x.iova = x.iova + 1; });
+  using C = RefusedCalls;
+  for (const Mapping& bad : {*gone, inside}) {
+    expect(&C::not_mapped, Error::kNotMapped,
+           [&] { return domain.Unmap(bad); });
+    expect(&C::not_mapped, Error::kNotMapped,
+           [&] { return domain.SyncForCpu(bad, 0, 1); });
+  }
+  expect(&C::wrong_size, Error::kMismatch, [&] { return domain.Unmap(size); });
+  expect(&C::wrong_size, Error::kMismatch,
+         [&] { return domain.SyncForDevice(size, 0, 1); });
+  expect(&C::wrong_direction, Error::kMismatch,
+         [&] { return domain.Unmap(direction); });
+  expect(&C::wrong_direction, Error::kMismatch,
+         [&] { return domain.SyncForCpu(direction, 0, 1); });
+  expect(&C::of_another, Error::kMismatch, [&] { return domain.Unmap(tag); });
+  expect(&C::of_another, Error::kMismatch,
+         [&] { return domain.SyncForCpu(tag, 0, 1); });
+  expect(&C::outside, Error::kOutOfRange,
+         [&] { return domain.SyncForCpu(*m, 1499, 2); });
+  expect(&C::outside, Error::kOutOfRange,
+         [&] { return domain.SyncForDevice(*m, 1500, 1); });
+  // Another domain's mapping, though its address is in use here too.
+  SoftwareDomain other;
+  ASSERT_TRUE(other.invalidation().Init().ok());
+  ASSERT_TRUE(other.Init(OptionsFor(mode(), FlushMode::kStrict)).ok());
+  const auto theirs = other.Map(arena.at(100), 1500, kBoth);
+  ASSERT_TRUE(theirs.ok());
+  ASSERT_EQ(theirs->iova, m->iova);
+  expect(&C::of_another, Error::kMismatch,
+         [&] { return domain.Unmap(*theirs); });
+  EXPECT_TRUE(other.Unmap(*theirs).ok());
+  EXPECT_TRUE(domain.Unmap(*m).ok());
+}
+
+// No bound on one mapping but the space: swiotlb ends at 256 KiB. Half of it
+// from the device, a quarter to it (kPooled has parts by direction).
+TEST_P(EveryMode, AMappingMayBeAsLargeAsTheSpaceAllows) {
+  Arena large(256 * kPage);
+  std::memset(large.data(), 0x55, large.size());
+  Bytes bytes(128 * kPage);
+  const auto to = domain.Map(large.at(0), bytes.size(), kTo);
+  ASSERT_TRUE(to.ok());
+  ASSERT_TRUE(port.Read(to->iova, bytes.data(), bytes.size()).ok());
+  EXPECT_EQ(std::memcmp(bytes.data(), large.data(), bytes.size()), 0);
+  ASSERT_TRUE(domain.Unmap(*to).ok());
+  if (std::get<1>(GetParam()) == FlushMode::kDeferred) {
+    ASSERT_TRUE(domain.Flush().ok()) << "the buffer is in use again";
+  }
+  const auto from = domain.Map(large.at(0), large.size(), kFrom);
+  ASSERT_TRUE(from.ok());
+  bytes.assign(large.size(), std::byte{0x77});
+  ASSERT_TRUE(port.Write(from->iova, bytes.data(), bytes.size()).ok());
+  ASSERT_TRUE(domain.Unmap(*from).ok());
+  EXPECT_EQ(std::memcmp(bytes.data(), large.data(), bytes.size()), 0);
 }
 
 TEST_P(EveryMode, CoherentMemoryIsTheDevicesToo) {
@@ -283,7 +368,7 @@ struct Tables : testing::Test {
     o.page = *PageSize::FromBytes(kSmall);
     o.bounce_page = o.page;
     o.mode = mode;
-    o.flush.mode = flush;
+    o.flush = {.mode = flush, .max_age = 0};  // no clock
     o.on_safe = [](void* me, PhysRange memory) {
       static_cast<Tables*>(me)->safe.push_back(memory);
     };
@@ -393,7 +478,7 @@ TEST_F(Tables, TooLittleMemoryReclaimsIdlePagesFirst) {
 TEST_F(Tables, AutomaticTakesTheOtherWayWhenOneIsFull) {
   Init(DomainMode::kAutomatic);
   std::vector<Mapping> all;
-  // A third of half of the space has 42 pages for one direction.
+  // Half of the space has 32 pages for this direction.
   for (int i = 0; i < 60; ++i) {
     const auto m = domain.Map(arena.at(0), 64, kTo);
     ASSERT_TRUE(m.ok()) << i;
@@ -479,7 +564,7 @@ TEST(DeferredBounce, SlotsWaitWithTheirPages) {
   ASSERT_TRUE(domain
                   .Init({.limit = Iova(64 * kPage - 1),
                          .bounce_size = 32 * kPage,
-                         .flush = {.mode = FlushMode::kDeferred}})
+                         .flush = {.mode = FlushMode::kDeferred, .max_age = 0}})
                   .ok());
   Bytes buffer(100, std::byte{1});
   const auto m = domain.Map(PhysAddrOf(buffer.data()), 100, kFrom);
@@ -514,7 +599,7 @@ TEST(DeferredBounce, OwnersWaitInOneQueue) {
                          .bounce_page = *PageSize::FromBytes(4 * kPage),
                          .sharing = PageSharing::kOwner,
                          .owners = 3,
-                         .flush = {.mode = FlushMode::kDeferred}})
+                         .flush = {.mode = FlushMode::kDeferred, .max_age = 0}})
                   .ok());
   Bytes buffer(100, std::byte{1});
   std::size_t first_time = 0;
@@ -546,7 +631,9 @@ TEST(DeferredBounce, AQueueThatIsFullAndCannotBeDrainedIsQuarantine) {
   ASSERT_TRUE(domain
                   .Init({.limit = Iova(64 * kPage - 1),
                          .bounce_size = 32 * kPage,
-                         .flush = {.mode = FlushMode::kDeferred, .entries = 2}})
+                         .flush = {.mode = FlushMode::kDeferred,
+                                   .entries = 2,
+                                   .max_age = 0}})
                   .ok());
   Bytes buffer(100, std::byte{1});
   domain.invalidation().fail = true;

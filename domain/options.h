@@ -151,14 +151,30 @@ enum class Teardown : std::uint8_t {
   kForce,         // ends them; nothing is copied back
 };
 
+// Calls of Unmap, Sync and Unlink that named what is not so, by what is wrong.
+struct RefusedCalls {
+  std::uint64_t not_mapped = 0;  // ended already, or never made
+  // An earlier mapping's, though its address is in use; another domain's.
+  std::uint64_t of_another = 0;
+  std::uint64_t wrong_direction = 0;
+  std::uint64_t wrong_size = 0;
+  std::uint64_t outside = 0;  // a Sync beyond its mapping
+
+  friend constexpr bool operator==(const RefusedCalls&,
+                                   const RefusedCalls&) = default;
+};
+
 struct DomainStats {
   std::uint64_t bytes_to_device = 0;    // copied from buffers to bounce pages
   std::uint64_t bytes_from_device = 0;  // copied from bounce pages to buffers
   std::uint64_t maps = 0;               // streaming mappings ever made
   std::array<std::uint64_t, 3> maps_by_direction = {};  // index: Direction
   std::uint64_t unmaps = 0;                             // and ended
-  std::uint64_t faults = 0;       // bounce pages made and filled
-  std::uint64_t refused = 0;      // Unmap, Sync, FreeCoherent of what is not so
+  std::uint64_t faults = 0;  // bounce pages made and filled
+  // Of what is not so: Unmap, Sync, the two-step form, FreeCoherent; all. (A
+  // list that names one mapping twice is counted here alone.)
+  std::uint64_t refused = 0;
+  RefusedCalls refused_calls = {};
   std::uint64_t live = 0;         // streaming mappings now
   std::uint64_t high_water = 0;   // most of them at a time (counters.h)
   std::uint64_t coherent = 0;     // coherent blocks now

@@ -49,6 +49,8 @@ constexpr const char* ToString(PageSharing sharing) {
   return "invalid sharing";
 }
 
+struct ScatterEntry;  // options.h
+
 // Numbers from 0 to DomainOptions::owners - 1. Who says nothing maps for 0.
 enum class BufferOwner : std::uint32_t {};
 
@@ -69,9 +71,8 @@ class OwnedDomain {
                       MapAttributes attributes = MapAttributes::kNone) {
     return domain_->Map(buffer, size, direction, attributes, owner_);
   }
-  template <class Entry>
-  Result<void> MapScatter(std::span<const Entry> list, Direction direction,
-                          std::span<Mapping> mappings,
+  Result<void> MapScatter(std::span<const ScatterEntry> list,
+                          Direction direction, std::span<Mapping> mappings,
                           MapAttributes attributes = MapAttributes::kNone) {
     return domain_->MapScatter(list, direction, mappings, attributes, owner_);
   }

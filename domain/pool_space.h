@@ -10,7 +10,7 @@
 // Zero Copy, ASPLOS 2016). An inner header; domain.h says what each call
 // promises.
 //
-//   window   | to device: read | from device: write | both: read and write |
+//   window   | both: read and write | to device: read | from device: write |
 //
 // A page gets its memory and its place in the tables when it is first used, and
 // keeps both, with the permission of its part of the window: a device never may
@@ -29,6 +29,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -97,18 +98,21 @@ class PoolSpace {
     min_align_mask_ = o.min_align_mask;
     Core::Fence::Prepare();
     const std::uint64_t pages = window.PagesTouchedMinusOne(page_) + 1;
-    const std::uint64_t third = pages / 3 << page_.shift();
-    if (third == 0) return Error::kInvalidArgument;
+    if (pages < 3) return Error::kInvalidArgument;
+    // A power of two, and on a multiple of it: the allocator's largest blocks
+    // fit. So what the device writes, the last part, has half of the window.
+    const std::uint64_t part = std::bit_floor(pages / 3) << page_.shift();
     if (const auto r = table_.Init(window, page_, Checker::FirstTag());
         !r.ok()) {
       return r;
     }
     Iova first = window.first();
     for (std::size_t i = 0; i < iova_.size(); ++i) {
-      const Iova last =
-          i + 1 < iova_.size() ? first + (third - 1) : window.last();
-      const Range part = *Range::FromFirstLast(first, last);
-      if (const auto r = iova_[i].Init({.window = part, .page = page_});
+      const Iova last = i + 1 < iova_.size()
+                            ? Iova((first.value() / part + 1) * part - 1)
+                            : window.last();
+      const Range own = *Range::FromFirstLast(first, last);
+      if (const auto r = iova_[i].Init({.window = own, .page = page_});
           !r.ok()) {
         return r;
       }
@@ -143,6 +147,8 @@ class PoolSpace {
                           std::uint64_t size);
   Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
                              std::uint64_t size);
+
+  void AddTo(RefusedCalls& calls) const { checker_.AddTo(calls); }
 
   // Gives back the memory of every page that no mapping is on, after one
   // invalidation for 64 of them; how many.

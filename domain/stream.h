@@ -202,6 +202,7 @@ class StreamSpace {
   SafetyTicket Ticket() { return quarantine_.Ticket(); }
   bool IsOver(SafetyTicket ticket) const { return quarantine_.IsOver(ticket); }
   std::uint64_t waiting() const { return quarantine_.size(); }
+  void AddTo(RefusedCalls& calls) const { checker_.AddTo(calls); }
   // The quarantine's. Under a ring's lock.
   Result<void> InvalidateAll() { return core_.invalidation.InvalidateAll(); }
   void Released(Iova first) {
