@@ -505,7 +505,7 @@ void Run(const Program& program, const Variant& variant) {
   world.End();
 }
 void Play(const Variant& variant) {
-  Run(*rc::gen::scale(2.0, rc::gen::container<Program>(GenOp())), variant);
+  Run(*rc::gen::scale(1.4, rc::gen::container<Program>(GenOp())), variant);
 }
 
 RC_GTEST_PROP(DomainModel, EachMappingItsOwnPages, ()) { Play({}); }
