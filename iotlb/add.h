@@ -12,6 +12,7 @@
 // never misses a byte that stays mapped; only how far the mapping goes
 // (bytes_minus_one) may be told by the one or the other meanwhile.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,10 +36,13 @@ Result<void> BasicIotlb<P>::Init(const IotlbOptions &options) {
       options.front_policy > FrontPolicy::kOff) {
     return Error::kInvalidArgument;
   }
+  if (!misses_.Init(options.pending_misses)) return Error::kNoMemory;
   const Result<void> dirty =
       dirty_.Init(options.dirty_window, options.dirty_page);
-  if (!dirty.ok() && dirty.error() != Error::kBusy) return dirty;
-  if (!misses_.Init(options.pending_misses)) return Error::kNoMemory;
+  if (!dirty.ok()) {
+    misses_.Release();
+    return dirty;
+  }
   if (options.front_policy == FrontPolicy::kOff) core_.SwitchFrontOff();
   options_ = options;
   ready_ = true;
@@ -49,13 +53,14 @@ Result<void> BasicIotlb<P>::Init(const IotlbOptions &options) {
 
 template <class P>
 Result<void> BasicIotlb<P>::Add(const IotlbEntry &entry) {
-  {
-    Guard guard(core_.lock());
-    const Result<void> added = AddLocked(entry);
-    if (!added.ok()) return added;
+  Guard guard(core_.lock());
+  const Result<void> added = AddLocked(entry);
+  // Under the lock: a miss that is reported once the mapping has gone again is
+  // another one, which this mapping does not answer.
+  if (added.ok()) {
+    (void)misses_.Answer(entry.range, kPage, entry.permission);
   }
-  (void)misses_.Answer(entry.range, kPage, entry.permission);
-  return Ok();
+  return added;
 }
 
 template <class P>
@@ -72,7 +77,7 @@ Result<void> BasicIotlb<P>::AddLocked(const IotlbEntry &entry) {
   }
   const Neighbours joined = NeighboursOf(entry, free);
   const bool at_limit =
-      options_.limit != 0 && size() + 1 - joined.count() > options_.limit;
+      options_.limit != 0 && core_.size() + 1 - joined.count() > options_.limit;
   if (at_limit && !retires()) {
     ++stats_.refused_limit;
     return Error::kLimit;
@@ -91,7 +96,7 @@ Result<void> BasicIotlb<P>::AddLocked(const IotlbEntry &entry) {
     Enter(entry);
   }
   ++core_.added();
-  if (size() > stats_.peak_entries) stats_.peak_entries = size();
+  stats_.peak_entries = std::max(stats_.peak_entries, core_.size());
   return Ok();
 }
 
@@ -178,9 +183,10 @@ void BasicIotlb<P>::Unlink(Record *record) {
 
 template <class P>
 bool BasicIotlb<P>::CheckInvariants() const {
-  if (!ready_ && size() != 0) return false;
+  Guard guard(core_.lock());
+  if (!ready_ && core_.size() != 0) return false;
   if (!core_.CheckInvariants()) return false;
-  if (options_.limit != 0 && size() > options_.limit) return false;
+  if (options_.limit != 0 && core_.size() > options_.limit) return false;
   return CheckAgeOrder() && CheckOverlapPolicy();
 }
 
@@ -190,11 +196,13 @@ bool BasicIotlb<P>::CheckAgeOrder() const {
   const Record *older = nullptr;
   for (const Record *r = oldest_; r != nullptr; r = r->newer) {
     // The count ends the loop if the list has a ring.
-    if (r->dead() || r->older != older || ++count > size()) return false;
+    if (r->dead() || r->older != older || ++count > core_.size()) {
+      return false;
+    }
     if (older != nullptr && older->id() >= r->id()) return false;
     older = r;
   }
-  return older == newest_ && count == (retires() ? size() : 0);
+  return older == newest_ && count == (retires() ? core_.size() : 0);
 }
 
 template <class P>

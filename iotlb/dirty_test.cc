@@ -135,15 +135,57 @@ RC_GTEST_PROP(DirtyMapModel, HarvestAtAnotherPageSize, ()) {
 }
 
 struct WithDirty : IotlbPolicies {
+  using Memory = FailingMemory;
   static constexpr bool kDirty = true;
 };
 
 TEST(DirtyMap, IsAStageOfTheIotlb) {
-  BasicIotlb<WithDirty> iotlb;
+  FailingMemory::State state;
+  BasicIotlb<WithDirty> iotlb{FailingMemory(&state)};
   ASSERT_TRUE(iotlb.Init({.dirty_window = RangeOf(0, 0xffff)}).ok());
   iotlb.dirty().Set(RangeOf(0x1000, 0x2000));
   std::array<std::uint64_t, 1> bits;
   EXPECT_EQ(*iotlb.dirty().Harvest(RangeOf(0, 0xffff), PageSize(), bits), 2u);
+}
+
+// Whatever memory fails, the next Init has what it asks for, and nothing leaks.
+TEST(DirtyMap, InitAgainTakesTheNewOptions) {
+  for (const std::size_t fail_at : {std::size_t{0}, std::size_t{1}}) {
+    FailingMemory::State state;
+    {
+      BasicIotlb<WithDirty> iotlb{FailingMemory(&state)};
+      state.fail_at = state.calls + fail_at;
+      EXPECT_EQ(iotlb
+                    .Init({.pending_misses = 1,
+                           .dirty_window = RangeOf(0, 0xffff),
+                           .dirty_page = Shift(12)})
+                    .error(),
+                Error::kNoMemory);
+      EXPECT_EQ(
+          iotlb.Add({RangeOf(0, 9), PhysAddr(0), Permission::kRead}).error(),
+          Error::kShutDown);
+      ASSERT_TRUE(iotlb
+                      .Init({.pending_misses = 2,
+                             .dirty_window = RangeOf(0x100000, 0x1fffff),
+                             .dirty_page = Shift(16)})
+                      .ok());
+      EXPECT_EQ(iotlb.dirty().window(), RangeOf(0x100000, 0x1fffff));
+      EXPECT_EQ(iotlb.dirty().page(), Shift(16));
+      EXPECT_EQ(iotlb.ReportMiss(Iova(0), Permission::kRead), MissReport::kNew);
+      EXPECT_EQ(iotlb.ReportMiss(Iova(0x1000), Permission::kRead),
+                MissReport::kNew);
+    }
+    EXPECT_EQ(state.bytes_held, 0u);
+  }
+}
+
+// A bitmap that was started by itself is not taken for the one asked for.
+TEST(DirtyMap, InitRefusesABitmapOfAnotherWindow) {
+  FailingMemory::State state;
+  BasicIotlb<WithDirty> iotlb{FailingMemory(&state)};
+  ASSERT_TRUE(iotlb.dirty().Init(RangeOf(0, 0xffff), Shift(12)).ok());
+  EXPECT_EQ(iotlb.Init({.dirty_window = RangeOf(0, 0xfffff)}).error(),
+            Error::kBusy);
 }
 
 }  // namespace

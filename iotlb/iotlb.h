@@ -18,21 +18,25 @@
 // answers; kPermission means that some cover it and none grants it, kNotMapped
 // that none covers it.
 //
-// Threads. Any number of threads may call Lookup, Translate, ForEachSegment,
-// ForEach, Region and ReportMiss, and use Readers (reader.h), at any time: they
-// take no lock (ReportMiss does), never wait for a writer and write no shared
-// memory. Each answer was right at some moment of the call; a range that
-// changes meanwhile may be told partly as before and partly as after. Other
-// members are the writer's: one at a time, by Policies::WriterLock or by the
-// embedder's own lock. First and Next are the writer's, too: an EntryRef is
-// valid until the next change.
+// Threads. Any number of threads may look up (Lookup, LookupPage, Translate,
+// ForEachSegment, ForEach, ForEachMappingOf, Region, and Readers) at any time:
+// they take no lock, never wait for a writer and write no shared memory. Each
+// answer was right at some moment of the call; a range that changes meanwhile
+// may be told partly as before and partly as after. IsOver is any thread's too;
+// so are ReportMiss, AnswerMisses and ForEachPendingMiss, which lock the list.
+// All else is the writer's, one call at a time: by Policies::WriterLock, which
+// each such call takes by itself, or by the embedder's lock. No lock reaches
+// from one call to the next: with First, Next, oldest and RemoveEntry the
+// embedder keeps all writers out for as long as the EntryRef is used.
 //
 // Removal. When Remove, RemoveExact, RemoveEntry or Clear returns, no lookup
 // that begins finds the mapping, and every Reader::Section in which it could be
-// found has ended: what the mapping led to may be freed, if it is accessed
-// within sections alone. RemoveMode::kDeferred does not wait for the sections;
-// ask Retire() for a ticket then, and IsOver(ticket). A thread that is in a
-// section must not wait. A mapping that a limit retires is not waited for.
+// found has ended. RemoveMode::kDeferred does not wait for the sections; ask
+// Retire() for a ticket then, and IsOver(ticket). A thread that is in a section
+// must not wait. A mapping that a limit retires is not waited for. Neither mode
+// waits for a lookup outside of a section, nor for the use of its answer: who
+// frees the memory next may do so only if it is accessed within sections alone,
+// or once the embedder has stopped, by itself, all that looked up without.
 //
 // Errors: each call says which; a call that fails has changed nothing, except
 // that memory taken from the memory source may be kept for the next one.
@@ -88,9 +92,10 @@ class BasicIotlb {
   BasicIotlb &operator=(const BasicIotlb &) = delete;
 
   // Once, before anything else: until then calls that return a Result end in
-  // kShutDown and the others find nothing. kBusy the second time,
-  // kInvalidArgument for a policy that is no enumerator, kNoMemory and kLimit
-  // for the list of misses or the dirty bitmap.
+  // kShutDown and the others find nothing. kBusy the second time, or when the
+  // dirty bitmap was started by itself; kInvalidArgument for a policy that is
+  // no enumerator, kNoMemory and kLimit for the list of misses or the dirty
+  // bitmap: then nothing is kept, and other options may be tried.
   Result<void> Init(const IotlbOptions &options = {});
 
   // kInvalidArgument, kOverflow: see Validate. kOverlap: OverlapPolicy::kRefuse
@@ -194,7 +199,8 @@ class BasicIotlb {
   Result<IotlbEntry> Region(Iova at) const;
 
   // kReverse: calls `visit(const IotlbEntry&)` for each mapping of memory in
-  // `memory`, in order of memory address; aliases are visited each. O(log n).
+  // `memory`, in order of memory address; aliases are visited each. It must not
+  // change the IOTLB. O(log n).
   template <class Visit>
   void ForEachMappingOf(PhysRange memory, Visit &&visit) const
       requires(Policies::kReverse);
@@ -202,12 +208,14 @@ class BasicIotlb {
   // --- Misses that wait for an answer (pending_misses.h).
 
   // A lookup of `at` found nothing, or too little. kFull also without
-  // IotlbOptions::pending_misses.
+  // IotlbOptions::pending_misses. kNew once, until Add or AnswerMisses answers.
   MissReport ReportMiss(Iova at, Permission wanted);
-  // Add answers by itself. This is for "there is no mapping". How many.
+  // Add answers by itself, before another change can take its mapping away.
+  // This is for "there is no mapping". How many.
   std::size_t AnswerMisses(Range range, Permission granted) {
     return misses_.Answer(range, kPage, granted);
   }
+  // `visit` must not call the IOTLB: the list is locked.
   template <class Visit>
   void ForEachPendingMiss(Visit &&visit) const {
     misses_.ForEach(visit);
@@ -216,18 +224,22 @@ class BasicIotlb {
   // --- The dirty bitmap, with kDirty (dirty.h).
   DirtyStage &dirty() requires(Policies::kDirty) { return dirty_; }
 
-  std::size_t size() const { return core_.size(); }
+  std::size_t size() const {
+    Guard guard(core_.lock());
+    return core_.size();
+  }
   bool empty() const { return size() == 0; }
   const IotlbOptions &options() const { return options_; }
   IotlbStats stats() const;
 
   // Calls `emit(std::string_view line)` for each line about this IOTLB, for a
-  // human (dump.h, which the caller includes). The writer's.
+  // human (dump.h, which the caller includes). Any thread; what changes
+  // meanwhile may be told partly as before. `emit` must not call the IOTLB.
   template <class Emit>
   void Dump(Emit &&emit) const;
 
-  // All that this header and those below it promise of the structure, when no
-  // change is under way. O(n log n).
+  // All that this header and those below it promise of the structure. The
+  // writer's. O(n log n).
   bool CheckInvariants() const;
 
  private:

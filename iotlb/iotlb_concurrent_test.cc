@@ -3,19 +3,24 @@
 
 // Readers beside each other, beside a writer under the embedder's lock, and
 // beside a writer without any: each answer was right at some moment of the
-// call, and what a removal has waited for may be freed. TSan sees no race.
+// call, and what a removal has waited for may be freed. Writers beside each
+// other, with the IOTLB's lock. TSan sees no race.
 
 #include <gtest/gtest.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <shared_mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "iotlb/dump.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
 
@@ -275,6 +280,193 @@ TEST(IotlbSections, MemoryMayBeFreedBehindRemove) {
   stop = true;
   device.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// --- Writers beside each other.
+
+// A lock that lets a test play the other writer: `before` runs once as somebody
+// comes to take it, `behind` once when it is free again.
+class PausingLock {
+ public:
+  void lock() {
+    Run(before);
+    lock_.lock();
+  }
+  bool try_lock() { return lock_.try_lock(); }
+  void unlock() {
+    lock_.unlock();
+    Run(behind);
+  }
+
+  static inline std::function<void()> before, behind;
+
+ private:
+  static void Run(std::function<void()> &pause) {
+    if (pause) std::exchange(pause, nullptr)();
+  }
+  SpinLock lock_;
+};
+struct Pausing : IotlbPolicies {
+  using WriterLock = PausingLock;
+};
+
+// A mapping that comes as Clear begins is one that it removes and waits for.
+TEST(IotlbWriters, ClearWaitsForWhatCameBeforeItsLock) {
+  using I = BasicIotlb<Pausing>;
+  I iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  I::Reader reader;
+  ASSERT_TRUE(reader.Init(iotlb).ok());
+  std::atomic<bool> over{false};
+  std::thread device;
+  PausingLock::before = [&] {
+    EXPECT_TRUE(iotlb.Add(Numbered(0)).ok());
+    reader.Enter();
+    EXPECT_TRUE(reader.Lookup(Iova(1), Permission::kRead).ok());
+    device = std::thread([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      over = true;
+      reader.Leave();
+    });
+  };
+  iotlb.Clear();
+  EXPECT_TRUE(over);
+  device.join();
+  EXPECT_EQ(iotlb.stats().removed, 1u);
+}
+
+// A miss that is reported once its mapping has gone again is not answered by
+// the Add that is just ending.
+TEST(IotlbWriters, AddAnswersNoLaterMiss) {
+  using I = BasicIotlb<Pausing>;
+  I iotlb;
+  ASSERT_TRUE(iotlb.Init({.pending_misses = 4}).ok());
+  const auto report = [&] {
+    return iotlb.ReportMiss(Iova(1), Permission::kRead);
+  };
+  EXPECT_EQ(report(), MissReport::kNew);
+  PausingLock::behind = [&] {
+    EXPECT_EQ(report(), MissReport::kAnswered);
+    EXPECT_EQ(*iotlb.Remove(RangeOf(0, 0)), 1u);
+    EXPECT_EQ(report(), MissReport::kNew);
+  };
+  ASSERT_TRUE(iotlb.Add(Numbered(0)).ok());
+  EXPECT_EQ(report(), MissReport::kPending);
+}
+
+// All that the writer's lock guards, on three threads: two that change, and one
+// that asks what only the lock makes safe to ask.
+struct Crowded : IotlbPolicies {
+  using WriterLock = SpinLock;
+  static constexpr bool kReverse = true;
+};
+TEST(IotlbWriters, EachCallTakesTheLock) {
+  using I = BasicIotlb<Crowded>;
+  constexpr std::uint64_t kEach = 1500;
+  I iotlb;
+  ASSERT_TRUE(iotlb
+                  .Init({.limit = 64,
+                         .limit_policy = LimitPolicy::kRetireOldest,
+                         .remove_policy = RemovePolicy::kSplit,
+                         .pending_misses = 8})
+                  .ok());
+  std::atomic<int> wrong{0};
+  std::atomic<bool> start{false}, stop{false};
+  std::atomic<std::uint64_t> removed{0};
+  std::vector<std::thread> writers;
+  for (std::uint64_t w = 0; w < 2; ++w) {
+    writers.emplace_back([&, w] {
+      while (!start) std::this_thread::yield();
+      for (std::uint64_t n = 0; n < kEach; ++n) {
+        const IotlbEntry entry = Numbered(w * 40 + n % 40);
+        if (!iotlb.Add(entry).ok()) ++wrong;
+        if (n % 3 == 0) {
+          const Iova middle = entry.range.first() + 0x800;
+          removed += iotlb.Remove(Range::Byte(middle)).value_or(0);
+        } else if (n % 3 == 1) {
+          removed += iotlb.RemoveExact(entry.range, entry.token).ok() ? 1 : 0;
+        }
+        if (n % 64 == 0) iotlb.Clear();
+      }
+    });
+  }
+  std::thread asker([&] {
+    while (!start) std::this_thread::yield();
+    for (int turn = 0; turn == 0 || !stop; ++turn) {
+      I::Reader reader;
+      if (!reader.Init(iotlb).ok()) ++wrong;
+      (void)reader.Lookup(Iova(0x10), Permission::kRead).ok();
+      if (iotlb.size() > 64 || iotlb.stats().entries > 64) ++wrong;
+      if (turn % 16 == 0 && !iotlb.CheckInvariants()) ++wrong;
+      std::size_t lines = 0;
+      iotlb.Dump([&](std::string_view) { ++lines; });
+      if (lines < 3) ++wrong;
+      (void)iotlb.ReportMiss(Iova(0x5000), Permission::kRead);
+    }
+  });
+  start = true;
+  for (std::thread &writer : writers) writer.join();
+  stop = true;
+  asker.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_TRUE(iotlb.CheckInvariants());
+  const IotlbStats stats = iotlb.stats();
+  EXPECT_EQ(stats.added, 2 * kEach);
+  EXPECT_GE(stats.removed, removed);
+  // What came by Add or by a cut went, or is there.
+  EXPECT_GE(stats.added + stats.splits, stats.entries);
+}
+
+// The reverse walk is a reader's: what stays is found each time, whole, beside
+// a writer of its aliases.
+TEST(IotlbWriters, ReverseWalkTakesNoLock) {
+  using I = BasicIotlb<Crowded>;
+  I iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  const IotlbEntry stays{RangeOf(0x1000, 0x1fff), PhysAddr(0x80000),
+                         Permission::kRead, 1};
+  ASSERT_TRUE(iotlb.Add(stays).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0}, walks{0}, aliases{0};
+  std::thread walker([&] {
+    while (!stop.load(std::memory_order_relaxed)) {
+      int met = 0, others = 0;
+      iotlb.ForEachMappingOf(
+          *PhysRange::FromSize(PhysAddr(0x80800), 16),
+          [&](const IotlbEntry &e) {
+            if (e == stays) {
+              ++met;
+            } else if (e.address == PhysAddr(0x80000 - 0x10 * e.token) &&
+                       e.range.first() == Iova(e.token * 0x10000)) {
+              ++others;
+            } else {
+              ++wrong;
+            }
+          });
+      if (met != 1) ++wrong;
+      if (others != 0) ++aliases;
+      ++walks;
+    }
+  });
+  while (walks == 0) std::this_thread::yield();
+  for (std::uint64_t n = 0; n < 4000 || (aliases < 10 && n < 4000000); ++n) {
+    const std::uint64_t i = 2 + n % 40;
+    const IotlbEntry alias{RangeOf(i * 0x10000, i * 0x10000 + 0xfff),
+                           PhysAddr(0x80000 - 0x10 * i), Permission::kRead, i};
+    if (!iotlb.Add(alias).ok()) ++wrong;
+    if (n % 2 == 1 && !iotlb.RemoveExact(alias.range, i).ok()) ++wrong;
+    if (n % 2 == 0 && n >= 20) {
+      (void)iotlb
+          .Remove(RangeOf((2 + (n - 20) % 40) * 0x10000,
+                          (2 + (n - 20) % 40) * 0x10000))
+          .ok();
+    }
+  }
+  stop = true;
+  walker.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GE(aliases, 10);
+  EXPECT_TRUE(iotlb.CheckInvariants());
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ class IotlbCore : public IotlbIndex<Policies> {
 
   // --- The writer.
 
-  Lock &lock() { return own_.lock; }
+  Lock &lock() const { return own_.lock; }
   // Counts that an ordinary change writes.
   std::uint64_t &added() { return own_.added; }
   std::uint64_t &removed() { return own_.removed; }

@@ -191,7 +191,7 @@ class IotlbIndex {
     std::uint64_t next_id = 1;
     Record *latest_grave = nullptr;
     std::uint64_t added = 0, removed = 0;
-    [[no_unique_address]] Lock lock;
+    [[no_unique_address]] mutable Lock lock;
   };
 
   Tree tree_;

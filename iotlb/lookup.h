@@ -12,6 +12,7 @@
 
 #include "dma/address.h"
 #include "dma/result.h"
+#include "dma/sync.h"
 #include "dma/version.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/mapping.h"
@@ -161,11 +162,12 @@ MissReport BasicIotlb<P>::ReportMiss(Iova at, Permission wanted) {
 
 template <class P>
 IotlbStats BasicIotlb<P>::stats() const {
+  Guard guard(core_.lock());
   IotlbStats stats = stats_;
   stats.readers = registry_.stats();
   stats.added = core_.added();
   stats.removed = core_.removed();
-  stats.entries = size();
+  stats.entries = core_.size();
   stats.height = core_.height();
   stats.front_tables = core_.front().tables();
   stats.memory_bytes = core_.memory_bytes() + registry_.memory_bytes() +

@@ -47,12 +47,7 @@ template <NodeMemory Memory, Lock LockType>
 class PendingMisses {
  public:
   explicit PendingMisses(const Memory &memory) : memory_(memory) {}
-  ~PendingMisses() {
-    if (misses_ != nullptr) {
-      memory_.Free(misses_, capacity_ * sizeof(PendingMiss),
-                   alignof(PendingMiss));
-    }
-  }
+  ~PendingMisses() { Release(); }
   PendingMisses(const PendingMisses &) = delete;
   PendingMisses &operator=(const PendingMisses &) = delete;
 
@@ -72,9 +67,19 @@ class PendingMisses {
     return true;
   }
 
+  // Before anything was reported: as before Init.
+  void Release() {
+    if (misses_ == nullptr) return;
+    memory_.Free(misses_, capacity_ * sizeof(PendingMiss),
+                 alignof(PendingMiss));
+    misses_ = nullptr;
+    capacity_ = 0;
+  }
+
   // `is_answered()` is asked, under the lock, whether a mapping has come since
   // the caller looked; then nothing is noted. A mapping that comes later finds
-  // the note: its Answer waits for the lock.
+  // the note: its Answer waits for the lock. (Who enters the mapping calls
+  // Answer before it may be removed again.)
   template <class IsAnswered>
   MissReport Report(const PendingMiss &miss, IsAnswered &&is_answered) {
     Guard guard(lock_);

@@ -185,6 +185,32 @@ TEST_F(ReaderTest, CountersOutliveTheReader) {
   EXPECT_EQ(iotlb_.stats().memory_bytes, bytes);
 }
 
+// A reader tells what it counted itself, whoever had its slot before; the sums
+// of the IOTLB tell of all.
+TEST_F(ReaderTest, CountsBeginAtZero) {
+  Add(Entry(0, 9, 1, kRead));
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    Iotlb::Reader other;
+    ASSERT_TRUE(other.Init(iotlb_).ok());
+    EXPECT_EQ(other.stats().hits, 0u);
+    EXPECT_EQ(other.stats().misses, 0u);
+    EXPECT_EQ(other.stats().faults, 0u);
+    EXPECT_EQ(other.stats().hint_hits, 0u);
+    for (int i = 0; i < 5; ++i) (void)other.Lookup(Iova(3), kRead).ok();
+    (void)other.Lookup(Iova(10), kRead).ok();
+    (void)other.Lookup(Iova(3), kReadWrite).ok();
+    EXPECT_EQ(other.stats().hits, 5u);
+    EXPECT_EQ(other.stats().hint_hits, 3u);
+    const ReaderStats sum = iotlb_.stats().readers;
+    EXPECT_EQ(sum.hits, 5 * round);
+    EXPECT_EQ(sum.hint_hits, 3 * round);
+    EXPECT_EQ(sum.misses, round);
+    EXPECT_EQ(sum.faults, round);
+  }
+  EXPECT_EQ(iotlb_.stats().readers.hits, 15u);
+  EXPECT_EQ(reader_.stats().hits, 0u);
+}
+
 TEST_F(ReaderTest, TicketWaitsForSectionsThatBeganBefore) {
   Add(Entry(0, 9, 1));
   Iotlb::Reader late;

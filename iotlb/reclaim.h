@@ -27,6 +27,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
 
 #include "dma/atom.h"
@@ -63,6 +64,13 @@ struct alignas(2 * kCacheLine) ReaderSlot {
             faults.load(std::memory_order_relaxed), hinted};
   }
 
+  void ResetCounts() {
+    // relaxed, all: the registry's lock orders them before the next reader's.
+    for (auto *const counter : {&hits, &misses, &faults, &hint_hits}) {
+      counter->store(0, std::memory_order_relaxed);
+    }
+  }
+
   [[gnu::always_inline]] static void Count(Atom<std::uint64_t> &counter) {
     // relaxed: one writer, and nobody concludes anything from a count.
     counter.store(counter.load(std::memory_order_relaxed) + 1,
@@ -94,9 +102,12 @@ class ReaderRegistry {
     head_.store(slot, std::memory_order_release);
     return slot;
   }
-  // REQUIRES: not in a section.
+  // What the reader counted stays counted, and the slot begins anew. REQUIRES:
+  // not in a section.
   void Detach(Slot *slot) {
     Guard guard(lock_);
+    Sum(ended_, slot->stats());
+    slot->ResetCounts();
     slot->next_free = free_;
     free_ = slot;
   }
@@ -152,24 +163,30 @@ class ReaderRegistry {
     return head_.load(std::memory_order_relaxed) == nullptr;
   }
 
+  // Of all readers, also of those that ended. Blocks while one comes or ends.
   ReaderStats stats() const {
-    ReaderStats sum;
+    Guard guard(lock_);
+    ReaderStats sum = ended_;
     for (const Slot *slot = head_.load(std::memory_order_acquire);
          slot != nullptr; slot = slot->next) {
-      const ReaderStats one = slot->stats();
-      sum.hits += one.hits;
-      sum.misses += one.misses;
-      sum.faults += one.faults;
-      sum.hint_hits += one.hint_hits;
+      Sum(sum, slot->stats());
     }
     return sum;
   }
   std::size_t memory_bytes() const { return slots_.memory_bytes(); }
 
  private:
-  BasicSpinLock<Atom> lock_;
+  static void Sum(ReaderStats &sum, const ReaderStats &one) {
+    sum.hits += one.hits;
+    sum.misses += one.misses;
+    sum.faults += one.faults;
+    sum.hint_hits += one.hint_hits;
+  }
+
+  mutable BasicSpinLock<Atom> lock_;
   Atom<Slot *> head_{nullptr};
   Slot *free_ = nullptr;
+  ReaderStats ended_;  // of readers that ended
   NodePool<Slot, Memory> slots_;
   alignas(kCacheLine) Atom<std::uint64_t> epoch_{1};
 };

@@ -73,7 +73,7 @@ Result<std::size_t> BasicIotlb<P>::RemoveCutting(Range range) {
         (record->first() < first ? 1u : 0u) + (record->last() > last ? 1u : 0u);
   }
   if (options_.limit != 0 && !retires() &&
-      size() + pieces - count > options_.limit) {
+      core_.size() + pieces - count > options_.limit) {
     return Error::kLimit;
   }
   if (pieces != 0 && !core_.Reserve(pieces)) return Error::kNoMemory;
@@ -86,7 +86,7 @@ Result<std::size_t> BasicIotlb<P>::RemoveCutting(Range range) {
     record = next;
   }
   core_.removed() += count;
-  while (options_.limit != 0 && size() > options_.limit) {
+  while (options_.limit != 0 && core_.size() > options_.limit) {
     Withdraw(oldest_);
     ++stats_.retired;
   }
@@ -190,9 +190,10 @@ IotlbEntry BasicIotlb<P>::RemoveEntry(const EntryRef &entry, RemoveMode mode) {
 
 template <class P>
 void BasicIotlb<P>::Clear(RemoveMode mode) {
-  const std::size_t count = size();
+  std::size_t count = 0;
   {
     Guard guard(core_.lock());
+    count = core_.size();
     oldest_ = newest_ = nullptr;
     core_.removed() += count;
     core_.Clear();
