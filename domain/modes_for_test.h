@@ -22,6 +22,7 @@
 #include "domain/domain.h"
 #include "domain/parts_for_test.h"
 #include "iotlb/mapping.h"
+#include "iova/flush_options.h"
 
 namespace dmamap::testing_parts {
 
@@ -146,7 +147,25 @@ class KnownPages : public FailingPages {
   std::map<std::uint64_t, std::uint64_t> out_;  // bytes, by address
 };
 
+// A clock of a flush queue that goes on by 0 to 63 at each look, the same way
+// each time.
+class JumpingClock {
+ public:
+  std::uint64_t operator()() {
+    // Knuth's MMIX generator; its high bits.
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return now_ += state_ >> 58;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+  std::uint64_t now_ = 0;
+};
+
 struct TablePolicies : WatchedPolicies {
+  struct Flush : FlushQueuePolicy {
+    using Clock = JumpingClock;
+  };
   using Pages = KnownPages;
   using Invalidation = TableIommu;
 };

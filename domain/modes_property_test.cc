@@ -114,8 +114,9 @@ class World {
     o.mode = mode;
     o.max_mappings = 60;
     o.automatic.map_ns = 40;  // about 400 bytes are copied
-    // No clock: what happens does not depend on how fast it does.
-    o.flush = {.mode = flush, .entries = 4, .max_age = 0};
+    // What waits is invalidated by its number, and now and then by its age: of
+    // a clock of the test's own.
+    o.flush = {.mode = flush, .entries = 4, .max_age = 100};
     o.on_safe = [](void* me, PhysRange memory) {
       static_cast<World*>(me)->Safe(memory);
     };
