@@ -1,0 +1,96 @@
+// Copyright 2026 The dmamap Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Threads that map and unmap neighbours, while others free the tables that were
+// taken out.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "bounce/page_source.h"
+#include "dma/address.h"
+#include "dma/direction.h"
+#include "iommu/bus_memory.h"
+#include "iommu/second_level.h"
+
+namespace dmamap {
+namespace {
+
+struct SmallTables : SecondLevelPolicies {
+  static constexpr unsigned kIndexBits = 4;
+  static constexpr std::size_t kLocks = 4;
+};
+using Tables = SecondLevel<LinearMemory<HeapPages>, SmallTables>;
+
+// Each thread has every fourth page, or every fourth region, of 512 pages.
+void RunThreads(bool regions) {
+  constexpr std::size_t kThreads = 3;
+  constexpr std::uint64_t kPages = 512;
+  LinearMemory<HeapPages> memory;
+  Tables tables;
+  ASSERT_TRUE(tables.Init(&memory, {.levels = 4}).ok());
+  std::atomic<bool> failed{false};
+  const auto one = [&](std::size_t thread) {
+    std::minstd_rand random(static_cast<unsigned>(thread) + 1);
+    std::array<bool, kPages> mapped{};
+    for (int i = 0; i < 4000; ++i) {
+      std::uint64_t n = random() % kPages;
+      n = regions ? (n & ~std::uint64_t{0x30}) | thread << 4
+                  : (n & ~std::uint64_t{3}) | thread;
+      const Range page = *Range::FromSize(Iova(n << 12), 4096);
+      bool good = true;
+      if (mapped[n]) {
+        const auto found = tables.Lookup(page.first());
+        good = found.ok() && found->bus.value() == (n + 0x400) << 12 &&
+               tables.Unmap(page).ok();
+        Tables::Batch batch;
+        if (i % 3 == 0 && tables.TakeRetired(page, &batch)) {
+          if (i % 2 == 0) {
+            tables.FreeRetired(&batch);
+          } else {
+            tables.PutBackRetired(&batch);
+          }
+        }
+      } else {
+        std::uint64_t bytes = 0;
+        good = tables
+                   .Map(page, PhysAddr((n + 0x400) << 12), Permission::kRead,
+                        &bytes)
+                   .ok();
+        (void)tables.MayRemember(page);
+      }
+      mapped[n] = !mapped[n];
+      if (!good) failed = true;
+    }
+    for (std::uint64_t n = 0; n < kPages; ++n) {
+      if (!mapped[n]) continue;
+      if (!tables.Unmap(*Range::FromSize(Iova(n << 12), 4096)).ok()) {
+        failed = true;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) threads.emplace_back(one, t);
+  for (std::thread& t : threads) t.join();
+  EXPECT_FALSE(failed);
+  EXPECT_TRUE(tables.CheckInvariants());
+  Tables::Batch batch;
+  if (tables.TakeRetired(Range::Whole(), &batch)) tables.FreeRetired(&batch);
+  const SecondLevelStats s = tables.stats();
+  EXPECT_EQ(s.tables_made - s.tables_freed, 1u);
+  EXPECT_EQ(s.tables_retired, 0u);
+  EXPECT_EQ(s.spares, 0u);
+}
+
+TEST(SecondLevelConcurrent, NeighboursInOneTable) { RunThreads(false); }
+TEST(SecondLevelConcurrent, NeighboursInOneTableAbove) { RunThreads(true); }
+
+}  // namespace
+}  // namespace dmamap
