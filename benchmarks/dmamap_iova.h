@@ -9,6 +9,7 @@
 //
 //   DmamapIova<StandardAllocator>  magazines, free check on, slots of threads
 //   DmamapIova<RseqAllocator>      the same with slots of CPUs
+//   DmamapIova<UncheckedAllocator> the first without its free check
 //   DmamapStore                    the range store alone under its lock: what
 //                                  is left when nothing is cached or checked
 
@@ -32,6 +33,12 @@
 namespace dmamap::bench {
 
 using RseqAllocator = IovaAllocator<BuddyStore, RseqSlots>;
+
+struct UncheckedPolicy : AllocatorPolicy {
+  static constexpr FreeCheck kFreeCheck = FreeCheck::kOff;
+};
+using UncheckedAllocator =
+    IovaAllocator<BuddyStore, ThreadSlots, UncheckedPolicy>;
 
 inline constexpr unsigned kIovaPageShift = 12;
 
@@ -86,6 +93,8 @@ class DmamapIova {
   bool Free(std::uint64_t page, std::uint64_t pages) {
     return allocator_.Free(FirstByteOf(page), pages).ok();
   }
+  // So that what was freed last is not what is handed out next.
+  void EmptyCaches() { allocator_.Trim(); }
 
  private:
   static constexpr std::uint64_t kCachedPages = std::uint64_t{1}

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "benchmarks/dmamap_iova.h"
 #include "benchmarks/iova_ageing.h"
+#include "benchmarks/iova_locality.h"
 #include "benchmarks/peers/iova_workloads.h"
 #include "benchmarks/peers/measure.h"
 #include "benchmarks/peers/peers.h"
@@ -43,7 +45,8 @@ struct Contestant {
   bool ranges = false;
   bool elsewhere = true;
   bool caches = true;
-  bool bypass = false;  // can go past its caches, or has none
+  bool bypass = false;   // can go past its caches, or has none
+  bool batches = false;  // not asked for single operations
   bool ours = false;
   std::string note = "";
 
@@ -100,6 +103,14 @@ std::vector<Contestant> Contestants() {
        .ours = true,
        .note = "dmamap-store is the range store under its lock, past caches "
                "and free check, as linux-6.12 here is its tree"});
+  all.push_back(
+      {.name = "dmamap-unchecked",
+       .implementation = {"dmamap-unchecked",
+                          MakeIovaSession<DmamapIova<UncheckedAllocator>>},
+       .ranges = true,
+       .batches = true,
+       .ours = true,
+       .note = "dmamap-unchecked is dmamap with FreeCheck::kOff"});
   for (const peers::Implementation& peer : peers::IovaPeers()) {
     const absl::string_view name = peer.name;
     if (name == "mimalloc-64") continue;  // mimalloc, of other blocks
@@ -148,13 +159,14 @@ constexpr int kSlowRepetitions = 3;
 
 // --- Memory and age ----------------------------------------------------------
 
+template <class Allocator>
 Outcome RunMemory() {
   constexpr std::uint64_t kPages = 1'000'000;
-  const auto bytes = [](const AllocatorStats& s) {
+  const auto bytes = [](const auto& s) {
     return s.store_bytes + s.tag_bytes + s.cache_bytes;
   };
   Outcome outcome;
-  StandardAllocator iova;
+  Allocator iova;
   if (!StartAllocator(iova, 1, peers::kLastPage48).ok()) {
     outcome.error = "the allocator did not start";
     return outcome;
@@ -163,18 +175,38 @@ Outcome RunMemory() {
   outcome.Add("empty_bytes", sizeof(iova) + bytes(iova.stats()));
   std::uint64_t refused = 0;
   const std::uint64_t before = peers::ThreadCpuNs();
-  for (std::uint64_t i = 0; i < kPages; ++i) refused += !iova.Allocate(1).ok();
+  std::vector<Iova> live;
+  live.reserve(kPages);
+  const auto take = [&] {
+    const Result<Iova> page = iova.Allocate(1);
+    if (!page.ok()) ++refused;
+    return page.value_or(Iova(0));
+  };
+  for (std::uint64_t i = 0; i < kPages; ++i) live.push_back(take());
   outcome.cpu_ns = static_cast<double>(peers::ThreadCpuNs() - before) / kPages;
-  const AllocatorStats full = iova.stats();
-  outcome.Add("bytes_per_page",
-              static_cast<double>(bytes(full)) /
-                  static_cast<double>(full.live + full.cached));
+  const auto per_page = [&] {
+    const auto now = iova.stats();
+    return static_cast<double>(bytes(now)) /
+           static_cast<double>(now.live + now.cached);
+  };
+  outcome.Add("bytes_per_page", per_page());
+  // Each page replaced four times over, in bursts of random ones.
+  constexpr std::size_t kBurst = 65'536;
+  peers::Random random(5);
+  for (std::uint64_t replaced = 0; replaced < 4 * kPages; replaced += kBurst) {
+    for (std::size_t i = 0; i < kBurst; ++i) {
+      std::swap(live[i], live[i + random.Below(kPages - i)]);
+      if (!iova.Free(live[i], 1).ok()) ++refused;
+    }
+    for (std::size_t i = 0; i < kBurst; ++i) live[i] = take();
+  }
+  outcome.Add("aged_bytes_per_page", per_page());
   outcome.AddHidden("failures", refused);
   return outcome;
 }
 
 Outcome RunAgeing(std::uint64_t operations) {
-  constexpr std::size_t kTenth = 10;
+  constexpr std::size_t kTenth = 100;
   constexpr std::size_t kSegments = 10 * kTenth;
   const std::uint64_t rounds = std::max<std::uint64_t>(
       1, operations / (kSegments * IovaAgeing::kOpsOfRound));
@@ -209,16 +241,18 @@ Outcome RunAgeing(std::uint64_t operations) {
   return outcome;
 }
 
-void AddMemoryRow(Report& report) {
+void AddMemoryRow(Report& report, std::string implementation,
+                  std::function<Outcome()> run) {
   Row row;
   row.part = "iova";
   row.workload = "memory";
-  row.implementation = "dmamap";
+  row.implementation = std::move(implementation);
   row.operation = "one of 1,000,000 allocs";
   row.repetitions = 1;
-  row.run = RunMemory;
+  row.run = std::move(run);
   report.Must(Zero(row.Name(), "failures"));
   report.Must(AtMost(row.Name(), "bytes_per_page", 16));
+  report.Must(AtMost(row.Name(), "aged_bytes_per_page", 16));
   report.Must(AtMost(row.Name(), "empty_bytes", 65'536));
   report.AddRow(std::move(row));
 }
@@ -235,6 +269,25 @@ void AddAgeingRow(Report& report, std::uint64_t operations) {
   report.Must(Zero(row.Name(), "over_bound"));
   report.Must(AtMost(row.Name(), "last_over_second", 1.05));
   report.AddRow(std::move(row));
+}
+
+void AddLocalityRows(Report& report) {
+  const auto add = [&](const char* implementation,
+                       std::function<Outcome()> run) {
+    Row row;
+    row.part = "iova";
+    row.workload = "locality";
+    row.implementation = implementation;
+    row.operation = "one alloc + free of an old ring";
+    row.run = std::move(run);
+    report.Must(Zero(row.Name(), "failures"));
+    report.AddRow(std::move(row));
+  };
+  add("dmamap-pool", IovaLocality::RunPool);
+  add("dmamap", IovaLocality::RunPlain);
+  report.Must(AtMost("iova/locality/dmamap-pool", "at_most", 2));
+  report.Must(
+      AtMostTimes("iova/locality/dmamap-pool", "iova/locality/dmamap", 1));
 }
 
 // --- What must be reached ----------------------------------------------------
@@ -283,6 +336,7 @@ void AddIovaWorkloadRows(Report& report, const IovaRowOptions& options) {
   for (const Workload& workload : kWorkloads) {
     for (const Contestant& contestant : contestants) {
       if (!contestant.Can(workload.needs)) continue;
+      if (contestant.batches && workload.single) continue;
       AddSessionRow(
           report,
           {.part = "iova",
@@ -298,7 +352,9 @@ void AddIovaWorkloadRows(Report& report, const IovaRowOptions& options) {
     }
   }
   AddBounds(report);
-  AddMemoryRow(report);
+  AddMemoryRow(report, "dmamap", RunMemory<StandardAllocator>);
+  AddMemoryRow(report, "dmamap-rseq", RunMemory<RseqAllocator>);
+  AddLocalityRows(report);
   AddAgeingRow(report, options.ageing_ops);
 }
 

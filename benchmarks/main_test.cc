@@ -171,6 +171,8 @@ TEST(Main, QuickRun) {
                            "iova/large_live_1000000/dmamap",
                            "iova/frag32_refuse/dmamap",
                            "iova/frag32_low/dmamap",
+                           "iova/pair_1t/dmamap-unchecked",
+                           "iova/locality/dmamap-pool",
                            "iova/memory/dmamap",
                            "iova/ageing/dmamap"}) {
     EXPECT_EQ(names.count(name), 1u) << name;

@@ -330,9 +330,25 @@ void Report::PrintChecks(std::ostream& out) const {
   out << "\n" << table.ToString();
 }
 
+// Bounds of rows that ran beside peers that did not.
+std::vector<Bound> Report::Unjudged() const {
+  std::vector<Bound> unjudged;
+  for (const Bound& bound : bounds_) {
+    if (Find(bound.row) == nullptr || bound.peer.empty()) continue;
+    if (Find(bound.peer) == nullptr) unjudged.push_back(bound);
+  }
+  return unjudged;
+}
+
 void Report::PrintVerdicts(std::ostream& out) const {
   TextTable table({"verdicts", "ours", "peer", "ratio", "must reach", "holds"});
   bool any = false;
+  for (const Bound& bound : Unjudged()) {
+    any = true;
+    table.AddRow({bound.row, NumberText(MedianOf(*Find(bound.row), "")), "-",
+                  "-", absl::StrCat("(beside ", bound.peer, ")"),
+                  "not measured"});
+  }
   for (const Verdict& v : Verdicts()) {
     if (v.correctness) continue;
     any = true;

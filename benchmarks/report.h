@@ -134,6 +134,7 @@ class Report {
   using Outcomes = std::vector<Outcome>;
 
   const Outcomes* Find(const std::string& row) const;
+  std::vector<Bound> Unjudged() const;
   std::optional<Verdict> Judge(const Bound& bound) const;
   void JudgeBesidePeer(const Bound& bound, Verdict& v) const;
   std::vector<std::string> Parts() const;

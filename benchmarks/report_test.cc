@@ -162,6 +162,13 @@ TEST(Report, RowsThatDidNotRunHaveNoVerdict) {
   report.Must(TimesFaster("iova/pair/dmamap", "iova/pair/dpdk", 1));
   report.Must(Zero("iova/ring/dmamap", "failures"));
   EXPECT_TRUE(report.Verdicts().empty());
+  // The table says of a row that ran what it was to stand beside.
+  std::ostringstream out;
+  report.Print(out);
+  EXPECT_NE(out.str().find("(beside iova/pair/dpdk)  not measured"),
+            std::string::npos)
+      << out.str();
+  EXPECT_EQ(out.str().find("iova/ring"), std::string::npos);
 }
 
 TEST(Report, AnErrorFailsTheProgram) {

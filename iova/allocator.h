@@ -166,6 +166,18 @@ class IovaAllocator {
     if (ready_) Flush(guard.slot());
   }
 
+  // One step of the trim that misses, ranges past the caches and
+  // FlushQueue::Poll make: a magazine that waited in the depot for long goes
+  // back to the store, of each class in turn. For a caller with a timer whose
+  // traffic makes none of these. Never waits for the store.
+  void TrimStep() {
+    const SlotGuard<Cpu> guard(cpu_);
+    if (!ready_) return;
+    WithSlot(guard.slot(), [&](std::size_t n) {
+      if (Slot* const owned = cache_.Find(n)) EmptySurplus(*owned, 1);
+    });
+  }
+
   // Calls fn(Range) for each range that is handed out, ascending. Exact only
   // while nobody allocates or frees.
   template <class Fn>
@@ -275,7 +287,7 @@ class IovaAllocator {
   Result<void> FreeCached(std::size_t n, Iova first, std::uint64_t pages);
   Result<void> FreeToStore(std::uint64_t page, std::uint64_t pages);
   bool MakeRoom(Slot& owned, unsigned size_class);
-  void EmptySurplus(Slot& owned);
+  void EmptySurplus(Slot& owned, std::uint32_t period = Policy::kTrimPeriod);
   void Empty(unsigned size_class, MagazineType& magazine);
   void EmptyLocked(unsigned size_class, MagazineType& magazine);
   Result<void> CheckArguments(Iova first, std::uint64_t pages) const;

@@ -91,15 +91,16 @@ bool IovaAllocator<Store, Cpu, Policy>::MakeRoom(Slot& owned,
   return true;
 }
 
-// The depot's share of a miss: what waits there and nobody takes goes back to
-// the store, a magazine at a time. Never waits: when the store is in use, a
-// later miss will do. The magazine leaves the depot under the store's lock, so
-// that whoever counts what is cached (stats) does so before or behind it.
-// REQUIRES: the caller owns the slot.
+// The depot's share of each `period`-th miss: what waits there and nobody takes
+// goes back to the store, a magazine at a time. Never waits: when the store is
+// in use, a later miss will do. The magazine leaves the depot under the store's
+// lock, so that whoever counts what is cached (stats) does so before or behind
+// it. REQUIRES: the caller owns the slot.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned) {
+void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned,
+                                                     std::uint32_t period) {
   if constexpr (Policy::kTrimPeriod != 0) {
-    const unsigned size_class = Cache::NextTrim(owned, Policy::kTrimPeriod);
+    const unsigned size_class = Cache::NextTrim(owned, period);
     if (size_class == kClasses || !store_lock_.try_lock()) return;
     MagazineType* const magazine = cache_.depot().TakeSurplus(size_class);
     if (magazine != nullptr) {

@@ -69,6 +69,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
   const unsigned size_class = ClassOf(pages);
   Bin& bin = owned->bin[size_class];
   const BinVisit visit(bin);
+  const bool missed = bin.loaded == nullptr || bin.loaded->full();
   if (!MakeRoom(*owned, size_class)) return ReleaseToStore(page, pages);
   const Tag cached = Tag::Cached(bin.loaded->number());
   typename Tags::Cell* cell = tags_.Find(page, size_class);
@@ -83,6 +84,7 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::ReleaseCached(
   }
   bin.loaded->Push({page << shift_, cell});
   bin.visit_frees.Add();
+  if (missed) bin.free_misses.Add();
   return Ok();
 }
 

@@ -85,6 +85,8 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
     std::size_t slot, std::uint64_t pages, const PageRequest& request) {
   const unsigned size_class = ClassOf(pages);
   if (size_class >= kClasses) {
+    Slot* const owned = slot < local_slots_ ? cache_.Find(slot) : nullptr;
+    if (owned != nullptr) EmptySurplus(*owned);
     return AllocateFromStore(nullptr, pages, request);
   }
   return WithSlot(slot, [&](std::size_t n) -> Result<std::uint64_t> {

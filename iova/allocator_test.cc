@@ -122,6 +122,85 @@ TEST(Allocator, RequestsThatNoCacheServesTrimNothing) {
       << "of 50,000 allocations";
 }
 
+// Ranges past the caches trim too, and so does whoever calls TrimStep now and
+// then, where traffic never misses its magazines.
+TEST(Allocator, SteadyTrafficCanTrimTheDepot) {
+  for (const std::uint64_t pages : {64u, 0u}) {
+    StandardAllocator a;
+    ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+    std::vector<Iova> burst;
+    for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(32));
+    for (const Iova first : burst) ASSERT_TRUE(a.Free(first, 32).ok());
+    EXPECT_GE(a.stats().cached, 32u * 127);
+    const std::uint64_t flushes = a.stats().flushes;
+    for (int i = 0; i < 20000; ++i) {
+      if (pages == 0) {
+        a.TrimStep();
+      } else {
+        ASSERT_TRUE(a.Free(*a.Allocate(pages), pages).ok());
+      }
+    }
+    EXPECT_LE(a.stats().cached, 2u * 127);
+    EXPECT_EQ(a.stats().size_class[5].depot_trims, 32u);
+    EXPECT_EQ(a.stats().flushes, flushes);
+    EXPECT_TRUE(a.CheckInvariants());
+  }
+}
+
+// 32 bits first: also an address that lies in the depot, below magazines of
+// higher ones, while the caller's own magazines are full.
+TEST(Allocator, PrefersALowAddressThatTheDepotHolds) {
+  StandardAllocator a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  const Iova limit(0xffffffff);
+  std::vector<Iova> low;
+  for (Result<Iova> r = a.Allocate(1, {.limit = limit}); r.ok();
+       r = a.Allocate(1, {.limit = limit})) {
+    low.push_back(*r);
+  }
+  std::vector<Iova> high;
+  for (int i = 0; i < 762; ++i) high.push_back(*a.Allocate(1));
+  for (int i = 0; i < 508; ++i) ASSERT_TRUE(a.Free(low[i], 1).ok());
+  for (const Iova page : high) ASSERT_TRUE(a.Free(page, 1).ok());
+  ASSERT_GE(a.stats().size_class[0].depot_puts, 8u);
+  for (int i = 0; i < 508; ++i) {
+    ASSERT_LE(*a.Allocate(1, {.preferred_limit = limit}), limit) << i;
+  }
+  EXPECT_GT(*a.Allocate(1, {.preferred_limit = limit}), limit);
+  EXPECT_EQ(a.stats().flushes, 1u) << "of the refusal that ended the filling";
+  EXPECT_TRUE(a.CheckInvariants());
+}
+
+// A free in two steps is a free to the counters as well.
+TEST(Allocator, CountsTheMissesOfBothKindsOfFree) {
+  std::array<ClassStats, 2> counted;
+  for (const bool two_steps : {false, true}) {
+    StandardAllocator a;
+    ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+    std::vector<Iova> some;
+    for (int i = 0; i < 6000; ++i) some.push_back(*a.Allocate(1));
+    for (const Iova page : some) {
+      if (two_steps) {
+        ASSERT_TRUE(a.Retire(page, 1).ok());
+        ASSERT_TRUE(a.Release(page, 1).ok());
+      } else {
+        ASSERT_TRUE(a.Free(page, 1).ok());
+      }
+    }
+    counted[two_steps] = a.stats().size_class[0];
+  }
+  for (const ClassStats& s : counted) {
+    EXPECT_EQ(s.allocations, 6000u);
+    EXPECT_EQ(s.frees, 6000u);
+    EXPECT_EQ(s.alloc_misses, 188u);  // 32 come from the store at a time
+    EXPECT_EQ(s.free_misses, 47u);    // 127 fill a magazine; 16 are in it
+    EXPECT_EQ(s.depot_puts, 32u);
+    EXPECT_EQ(s.depot_takes, 0u);
+    EXPECT_EQ(s.live, 0u);
+    EXPECT_EQ(s.cached, 6016 - s.to_store);
+  }
+}
+
 struct NoTrimPolicy : AllocatorPolicy {
   static constexpr std::uint32_t kTrimPeriod = 0;
 };

@@ -218,26 +218,29 @@ class CpuCache {
   }
 
   // Makes `loaded` a magazine with an entry of at most `last` on top, from the
-  // bin's own two or, when one of these is empty, the depot's topmost. False
-  // when none has one.
+  // bin's own two or the depot's. False when none has one.
   bool LoadFitting(unsigned size_class, Bin& bin, std::uint64_t last) {
     if (bin.loaded != nullptr && bin.loaded->RaiseFitting(last)) return true;
     if (bin.previous != nullptr && bin.previous->RaiseFitting(last)) {
       std::swap(bin.loaded, bin.previous);
       return true;
     }
-    // A magazine of the depot has to find a place here: an empty one's.
+    // One of the depot finds a place here: an empty one's, or in exchange.
     MagazineType*& place = bin.loaded == nullptr || bin.loaded->empty()
                                ? bin.loaded
                                : bin.previous;
-    if (place != nullptr && !place->empty()) return false;
-    MagazineType* full = depot_.TakeFull(size_class);
-    if (full == nullptr) return false;
+    const bool vacant = place == nullptr || place->empty();
+    MagazineType* const fitting =
+        depot_.TakeFitting(size_class, last, vacant ? nullptr : place);
+    if (fitting == nullptr) return false;
     bin.depot_takes.Add();
-    if (place != nullptr) depot_.PutEmpty(place);
-    place = full;
-    if (!full->RaiseFitting(last)) return false;  // kept for other requests
-    if (bin.loaded != full) std::swap(bin.loaded, bin.previous);
+    if (!vacant) {
+      bin.depot_puts.Add();
+    } else if (place != nullptr) {
+      depot_.PutEmpty(place);
+    }
+    place = fitting;
+    if (bin.loaded != fitting) std::swap(bin.loaded, bin.previous);
     return true;
   }
 

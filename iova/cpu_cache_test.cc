@@ -141,14 +141,33 @@ TEST(CpuCache, FindsAnEntryUnderTheLimitWhereverItLies) {
   ASSERT_TRUE(cache->LoadFitting(0, bin, 100));  // in previous
   EXPECT_EQ(bin.loaded->Pop().first, 10u);
   EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
-  // In the depot.
-  Cache::Bin& empty = cache->Obtain(1)->bin[0];
-  auto* m = cache->depot().TakeEmpty();
-  m->Push({12, &cell});
-  m->Push({906, &cell});
-  ASSERT_TRUE(cache->depot().PutFull(0, m));
-  ASSERT_TRUE(cache->LoadFitting(0, empty, 100));
-  EXPECT_EQ(empty.loaded->Pop().first, 12u);
+  // In the depot, below another one there.
+  for (std::uint64_t first : {12u, 906u}) {
+    auto* m = cache->depot().TakeEmpty();
+    m->Push({first, &cell});
+    m->Push({first + 1, &cell});
+    ASSERT_TRUE(cache->depot().PutFull(0, m));
+  }
+  // For a bin without magazines, and one that has none to spare.
+  Cache::Bin& other = cache->Obtain(1)->bin[0];
+  ASSERT_TRUE(cache->LoadFitting(0, other, 100));
+  EXPECT_EQ(other.loaded->Pop().first, 13u);
+  ASSERT_TRUE(cache->depot().PutFull(0, other.loaded));
+  other.loaded = nullptr;
+  while (bin.loaded->count() < 2) bin.loaded->Push({907, &cell});
+  ASSERT_TRUE(cache->LoadFitting(0, bin, 100));
+  EXPECT_EQ(bin.loaded->Pop().first, 12u);
+  // In vain, and again when somebody brings one.
+  EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
+  EXPECT_FALSE(cache->LoadFitting(0, bin, 100));
+  EXPECT_EQ(cache->depot().waiting(0), 2u);
+  EXPECT_TRUE(cache->depot().CheckInvariants());
+  auto* taken = cache->depot().TakeFull(0);
+  taken->Push({14, &cell});
+  ASSERT_TRUE(cache->depot().PutFull(0, taken));
+  ASSERT_TRUE(cache->LoadFitting(0, bin, 100));
+  EXPECT_EQ(bin.loaded->Pop().first, 14u);
+  EXPECT_TRUE(cache->depot().CheckInvariants());
 }
 
 }  // namespace

@@ -12,20 +12,23 @@
 // change increments. So a head that was taken off and put back between a
 // reader's load and its compare-exchange is not mistaken for the one it read
 // (ABA), until exactly 2^32 changes happen in between; and no 128-bit
-// compare-exchange is needed. Numbers become pointers through a table, and
-// magazines are only freed by the destructor, so that a late reader reads
-// valid memory.
+// compare-exchange is needed. Numbers become pointers through a table
+// (magazine_table.h), and magazines are only freed by the destructor, so that a
+// late reader reads valid memory.
 //
 // Synchronisation edge
 //   D1 -> D2  what the last owner wrote into a magazine is seen by whoever
 //             takes it off a list. Every change of a head is a
 //             compare-exchange, so each continues the release sequence of all
 //             before it: the edge also holds for magazines deeper down.
-//   C1 -> C2  the magazine was constructed before its number is used.
 //
 // Surplus: a list remembers the fewest magazines that waited since somebody
 // last asked (the minimum of Bonwick and Adams, section 3.6). That many were of
 // use to nobody; TakeSurplus takes one of them, for its caller to empty.
+//
+// Limits: a list may be searched for an entry under a limit (TakeFitting). What
+// a search found a magazine not to hold is remembered with it while it waits,
+// so that who asks in vain looks at each magazine once, and later at a word.
 //
 // Progress: lock-free. Making a magazine calls operator new (nothrow).
 
@@ -33,37 +36,28 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
 #include "dma/assert.h"
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iova/magazine.h"
+#include "iova/magazine_table.h"
 
 namespace dmamap::inline v0 {
 
 template <class MagazineType, unsigned kClasses,
           template <class> class Atom = std::atomic>
 class Depot {
+  using Table = MagazineTable<MagazineType, Atom>;
+
  public:
   // Magazine numbers are below this; more are never made.
-  static constexpr std::uint32_t kMaxMagazines = 1u << 14;
+  static constexpr std::uint32_t kMaxMagazines = Table::kMost;
 
   Depot() = default;
   Depot(const Depot&) = delete;
   Depot& operator=(const Depot&) = delete;
-  ~Depot() {
-    // relaxed throughout: nobody else is left.
-    for (auto& entry : table_) {
-      Chunk* chunk = entry.load(std::memory_order_relaxed);
-      if (chunk == nullptr) continue;
-      for (auto& m : chunk->magazine) {
-        delete m.load(std::memory_order_relaxed);
-      }
-      delete chunk;
-    }
-  }
 
   // At most `limit` full magazines wait for each class. Before first use.
   void set_limit(std::uint32_t limit) { limit_ = limit; }
@@ -79,6 +73,46 @@ class Depot {
       Lower(list, 0);
     }
     return magazine;
+  }
+  // A full magazine of the class with an entry of at most `last`, which it has
+  // on top then; null when none of those that wait has one. `in`, if not null,
+  // goes to the depot in its place. At most as many steps as magazines may
+  // wait; others do not find what it holds meanwhile.
+  MagazineType* TakeFitting(unsigned size_class, std::uint64_t last,
+                            MagazineType* in) {
+    List& list = full_[size_class];
+    if (!MayFit(list, last)) return nullptr;
+    MagazineType* found = nullptr;
+    // Those that do not fit, the last one taken first. They keep their places
+    // in `waiting`.
+    std::uint32_t aside = 0;
+    for (std::uint32_t n = 0; n < limit_; ++n) {
+      MagazineType* const magazine = Take(list);
+      if (magazine == nullptr) break;
+      if (magazine->RaiseFitting(last)) {
+        found = magazine;
+        break;
+      }
+      magazine->set_none_below(last + 1);  // any has one up to the last byte
+      // relaxed: it is ours alone.
+      magazine->next().store(aside, std::memory_order_relaxed);
+      aside = magazine->number() + 1u;
+    }
+    while (aside != 0) {
+      MagazineType* const magazine = table_.At(aside - 1);
+      // relaxed: as above.
+      aside = magazine->next().load(std::memory_order_relaxed);
+      Put(list, magazine);
+    }
+    if (found == nullptr) return nullptr;
+    if (in != nullptr) {
+      in->set_none_below(0);
+      Put(list, in);
+    } else {
+      // relaxed: see TakeFull.
+      Lower(list, list.waiting.fetch_sub(1, std::memory_order_relaxed) - 1);
+    }
+    return found;
   }
   // A magazine as TakeFull's, if since the last call for this class there was
   // always one more than anybody took; else null.
@@ -105,6 +139,7 @@ class Depot {
       list.waiting.fetch_sub(1, std::memory_order_relaxed);
       return false;
     }
+    magazine->set_none_below(0);
     Put(list, magazine);
     return true;
   }
@@ -113,7 +148,7 @@ class Depot {
   // are exhausted.
   MagazineType* TakeEmpty() {
     MagazineType* magazine = Take(empty_);
-    return magazine != nullptr ? magazine : Make();
+    return magazine != nullptr ? magazine : table_.Make();
   }
   // REQUIRES: magazine->empty().
   void PutEmpty(MagazineType* magazine) {
@@ -126,12 +161,8 @@ class Depot {
     // relaxed: a bound, and a statistic.
     return full_[size_class].waiting.load(std::memory_order_relaxed);
   }
-  // Bytes of all magazines, wherever they are.
-  std::uint64_t bytes() const {
-    // relaxed: a statistic.
-    return std::uint64_t{made_.load(std::memory_order_relaxed)} *
-           sizeof(MagazineType);
-  }
+  // Bytes of all magazines, wherever they are, and of their table.
+  std::uint64_t bytes() const { return table_.bytes(); }
 
   // Calls fn(class, magazine) for each full one that waits. REQUIRES: nobody
   // else uses the depot.
@@ -159,10 +190,6 @@ class Depot {
   }
 
  private:
-  static constexpr std::uint32_t kChunk = 256;
-  struct Chunk {
-    std::array<Atom<MagazineType*>, kChunk> magazine = {};
-  };
   struct alignas(kCacheLine) List {
     Atom<std::uint64_t> head{0};  // tag << 32 | number + 1
     Atom<std::uint32_t> waiting{0};
@@ -184,11 +211,20 @@ class Depot {
     }
   }
 
-  MagazineType* At(std::uint32_t number) const {
-    // C2, acquire both: pair with C1. Who has the number from a list has the
-    // edge through D2 already; so At is right for a number from anywhere.
-    Chunk* chunk = table_[number / kChunk].load(std::memory_order_acquire);
-    return chunk->magazine[number % kChunk].load(std::memory_order_acquire);
+  // False when each magazine of the list is known to hold nothing up to `last`.
+  // A guess while others change the list: no magazine but the word that says so
+  // is read.
+  bool MayFit(const List& list, std::uint64_t last) const {
+    // relaxed: Find makes sure of each magazine, and no entry is read.
+    std::uint32_t top = TopOf(list.head.load(std::memory_order_relaxed));
+    for (std::uint32_t n = 0; top != 0 && n < limit_; ++n) {
+      MagazineType* const magazine = table_.Find(top - 1);
+      if (magazine == nullptr || magazine->none_below() <= last) return true;
+      // relaxed: where somebody took the magazine, this leads astray, to
+      // others, and a fitting one is missed or looked for in vain.
+      top = magazine->next().load(std::memory_order_relaxed);
+    }
+    return false;
   }
 
   void Put(List& list, MagazineType* magazine) {
@@ -208,7 +244,7 @@ class Depot {
     // D2, acquire: pairs with D1; the top magazine's `next` is read below.
     std::uint64_t head = list.head.load(std::memory_order_acquire);
     while (TopOf(head) != 0) {
-      MagazineType* magazine = At(TopOf(head) - 1);
+      MagazineType* magazine = table_.At(TopOf(head) - 1);
       // relaxed: stale if the magazine was taken since; then the tag differs
       // and the exchange fails.
       const std::uint32_t below =
@@ -225,55 +261,12 @@ class Depot {
     return nullptr;
   }
 
-  // A new magazine under the next number.
-  MagazineType* Make() {
-    // relaxed: only the number matters; a number that cannot be used for want
-    // of memory is given back if nobody took a later one, else it is lost.
-    std::uint32_t number = made_.load(std::memory_order_relaxed);
-    do {
-      if (number >= kMaxMagazines) return nullptr;
-    } while (!made_.compare_exchange_weak(number, number + 1,
-                                          std::memory_order_relaxed,
-                                          std::memory_order_relaxed));
-    Chunk* chunk = ChunkOf(number);
-    MagazineType* magazine =
-        chunk == nullptr ? nullptr
-                         : new (std::nothrow)
-                               MagazineType(static_cast<std::uint16_t>(number));
-    if (magazine == nullptr) {
-      std::uint32_t mine = number + 1;
-      // relaxed: as above.
-      (void)made_.compare_exchange_strong(
-          mine, number, std::memory_order_relaxed, std::memory_order_relaxed);
-      return nullptr;
-    }
-    // C1, release: pairs with C2.
-    chunk->magazine[number % kChunk].store(magazine, std::memory_order_release);
-    return magazine;
-  }
-
-  Chunk* ChunkOf(std::uint32_t number) {
-    Atom<Chunk*>& entry = table_[number / kChunk];
-    // C2, acquire: pairs with C1 of another thread.
-    Chunk* chunk = entry.load(std::memory_order_acquire);
-    if (chunk != nullptr) return chunk;
-    Chunk* fresh = new (std::nothrow) Chunk();
-    if (fresh == nullptr) return nullptr;
-    // C1, release, and C2, acquire if another thread was first.
-    if (entry.compare_exchange_strong(chunk, fresh, std::memory_order_release,
-                                      std::memory_order_acquire)) {
-      return fresh;
-    }
-    delete fresh;
-    return chunk;
-  }
-
   template <class Fn>
   void ForEachIn(const List& list, Fn&& fn) const {
     // relaxed: nobody else uses the depot.
     std::uint32_t top = TopOf(list.head.load(std::memory_order_relaxed));
     for (std::uint32_t n = 0; top != 0 && n <= kMaxMagazines; ++n) {
-      MagazineType* magazine = At(top - 1);
+      MagazineType* magazine = table_.At(top - 1);
       fn(*magazine);
       // relaxed: as above.
       top = magazine->next().load(std::memory_order_relaxed);
@@ -282,8 +275,7 @@ class Depot {
 
   std::array<List, kClasses> full_ = {};
   List empty_;
-  std::array<Atom<Chunk*>, kMaxMagazines / kChunk> table_ = {};
-  Atom<std::uint32_t> made_{0};
+  Table table_;
   std::uint32_t limit_ = 32;
 };
 

@@ -92,6 +92,18 @@ class World {
     return true;
   }
 
+  // The one that holds `contents` at most, in exchange for `in`.
+  MagazineType* TakeFitting(std::uint64_t contents, MagazineType* in) {
+    if (in != nullptr) in->Push({in->number()});
+    MagazineType* m = depot_.TakeFitting(0, contents, in);
+    if (m == nullptr) {
+      if (in != nullptr) (void)in->Pop();
+      return nullptr;
+    }
+    sched::Check(m->full() && m->Pop().first <= contents, "does not fit");
+    return m;
+  }
+
   // Each of `made` magazines lies in one list, once.
   void Check(std::size_t made, std::size_t full) {
     sched::Check(depot_.CheckInvariants(), "invariants");
@@ -204,6 +216,46 @@ sched::Body SurplusAgainstUse() {
   };
 }
 
+// One thread exchanges a magazine of its own for what lies below another, while
+// the other takes what comes and puts it back.
+sched::Body FittingAgainstUse() {
+  return [] {
+    World<> world(3);
+    world.Fill(2);
+    auto* const mine = world.TakeEmpty();
+    TestMagazine<sched::Atomic>* kept = nullptr;
+    sched::RunThreads({[&] { kept = world.TakeFitting(0, mine); },
+                       [&] { world.Put(world.Take()); }},
+                      [&] {
+                        world.Put(kept != nullptr ? kept : mine);
+                        world.Check(3, 3);
+                      });
+  };
+}
+// What nobody has is looked for in vain, and found when somebody brought it.
+sched::Body NothingFits() {
+  return [] {
+    World<> world(3);
+    auto* const low = world.TakeEmpty();
+    auto* const high = world.TakeEmpty();
+    world.Put(high);
+    TestMagazine<sched::Atomic>* kept = nullptr;
+    sched::RunThreads({[&] {
+                         kept = world.TakeFitting(0, nullptr);
+                         if (kept == nullptr)
+                           kept = world.TakeFitting(0, nullptr);
+                       },
+                       [&] { world.Put(low); }},
+                      [&] {
+                        if (kept == nullptr)
+                          kept = world.TakeFitting(0, nullptr);
+                        sched::Check(kept == low, "not found");
+                        world.Put(kept);
+                        world.Check(2, 2);
+                      });
+  };
+}
+
 const sched::Options kOptions = {.name = "depot", .preemptions = 2};
 
 TEST(DepotSched, EveryOrderKeepsEachMagazine) {
@@ -212,7 +264,9 @@ TEST(DepotSched, EveryOrderKeepsEachMagazine) {
       {"exchange", BothExchange()},
       {"put", BothPut()},
       {"make", BothMake()},
-      {"surplus", SurplusAgainstUse()}};
+      {"surplus", SurplusAgainstUse()},
+      {"fitting", FittingAgainstUse()},
+      {"nothing fits", NothingFits()}};
   for (const auto& [name, body] : bodies) {
     const sched::Report report =
         sched::Explore({.name = name, .preemptions = 2}, body);
@@ -270,6 +324,10 @@ TEST(DepotSched, AWeakerListIsFound) {
         sched::Explore({.name = "weak", .weaken = {.function = function}},
                        SurplusAgainstUse());
     EXPECT_FALSE(surplus.ok) << function;
+    const sched::Report fitting =
+        sched::Explore({.name = "weak", .weaken = {.function = function}},
+                       FittingAgainstUse());
+    EXPECT_FALSE(fitting.ok) << function;
   }
 }
 

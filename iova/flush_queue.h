@@ -36,7 +36,12 @@
 // bounded by the rings. It is tried again by Drain, by the next free of a slot
 // whose ring is full, and for entries that are too old max_age later.
 //
-// Thread-safe after Init. Progress: a free is wait-free but for a release of
+// The time bound needs somebody who looks: the slot's own next free, or a
+// caller of Poll; nothing looks at the ring of a slot that has fallen silent.
+//
+// Thread-safe after Init. A free changes its tag by one compare-exchange (two
+// retires that race must not both queue the range). Progress: a free is
+// wait-free but for a release of
 // what is clean or, when its ring is full, an invalidation. A slot's owner that
 // goes away (SlotListener) releases what is clean and leaves the rest in its
 // ring, where the next invalidation finds it; it never waits for one.
@@ -122,7 +127,8 @@ class FlushQueue {
   Result<void> Drain();
 
   // For a caller who has a timer: drains if the entries of any slot are older
-  // than max_age at time `now`, of the queue's clock. Releases what is clean.
+  // than max_age at time `now`, of the queue's clock. Releases what is clean,
+  // and trims the allocator's depot by a step.
   // The Invalidator's error; kShutDown.
   Result<void> Poll(std::uint64_t now);
   Result<void> Poll() { return Poll(max_age_ != 0 ? Now() : 0); }

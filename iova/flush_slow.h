@@ -136,6 +136,7 @@ Result<void> FlushQueue<A, I, Policy>::Drain() {
 template <RetiringAllocator A, Invalidator I, class Policy>
 Result<void> FlushQueue<A, I, Policy>::Poll(std::uint64_t now) {
   if (!ready_) return Error::kShutDown;
+  if constexpr (requires { allocator_.TrimStep(); }) allocator_.TrimStep();
   if (rings_ == nullptr) return Ok();
   bool due = false;
   ForEachRing([&](const Ring& ring) {

@@ -109,6 +109,16 @@ class alignas(kCacheLine) Magazine {
   Slots& slots() { return entries_; }
   void Resize(std::size_t n) { count_ = static_cast<std::uint16_t>(n); }
 
+  // While it waits in the depot: no entry begins below this byte. Written by
+  // its owner, read by anybody, as a guess.
+  // relaxed: who acts on it takes the magazine first, or asks again later.
+  void set_none_below(std::uint64_t first) {
+    none_below_.store(first, std::memory_order_relaxed);
+  }
+  std::uint64_t none_below() const {
+    return none_below_.load(std::memory_order_relaxed);
+  }
+
   // The magazine below this one in a list of the depot: its number + 1, or 0.
   Atom<std::uint32_t>& next() { return next_; }
 
@@ -116,6 +126,7 @@ class alignas(kCacheLine) Magazine {
   PlainFor<Atom, std::uint16_t> count_{0};
   const std::uint16_t number_;
   Atom<std::uint32_t> next_{0};
+  Atom<std::uint64_t> none_below_{0};
   Slots entries_;
 };
 static_assert(sizeof(Magazine<int>) == 2048);

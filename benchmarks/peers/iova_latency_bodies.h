@@ -97,12 +97,13 @@ enum class Frag32 { kRefuse, kLow };
 //   kRefuse  There is no room. Before each request a page is allocated and
 //            freed, because an allocator may remember that it failed until
 //            something is freed.
-//   kLow     There is one hole that fits, near the bottom of the space. A
-//   second
+//   kLow     There is one hole that fits, near the bottom of the space. Another
 //            one, at the top, is occupied before each request, freshly, because
 //            an allocator may remember where it searched last.
 //
-// All of it past the caches, or single pages freed would stay in them.
+// All of it past the caches, or else with caches that are empty before the
+// request of kLow: that is no pop of what was freed last. A request that is
+// refused finds in them what was freed meanwhile, and has to look there.
 template <IovaSubject S>
 class Frag32Body {
  public:
@@ -143,6 +144,7 @@ class Frag32Body {
     } else {
       Give(top_, 2);
       top_ = Take(2);
+      EmptyCaches(*subject_);
     }
     std::uint64_t page = 0;
     recorder.Time(0, [&] { page = Take(2); });

@@ -59,6 +59,13 @@ concept UncachedIovaSubject = IovaSubject<S> &&
   { s.FreeUncached(n, n) } -> std::same_as<bool>;
 };
 
+// Before an operation that is to be asked of what lies below the caches, of a
+// subject that cannot go past them.
+template <IovaSubject S>
+inline void EmptyCaches(S& s) {
+  if constexpr (requires { s.EmptyCaches(); }) s.EmptyCaches();
+}
+
 template <IovaSubject S>
 inline std::uint64_t AllocateUncached(S& s, std::uint64_t pages,
                                       std::uint64_t last_page) {

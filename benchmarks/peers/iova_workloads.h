@@ -14,8 +14,9 @@
 //   burst64 burst256 burst1024          so many allocated, then freed
 //   prodcons                            allocated here, freed there
 //   mixed                               1 to 32 pages, 4096 in flight
-//   mix32                               1 to 256 pages, 20,000 in flight, 32
-//   bit fresh                               first 65,536 of a new allocator
+//   mix32                               1 to 256 pages, 20,000 in flight, in
+//                                       32 bits
+//   fresh                               first 65,536 of a new allocator
 //   no_cache_N                          pair past the caches, N live
 //   large_live_N                        64 to 256 pages, N live, single
 //                                       operations timed
