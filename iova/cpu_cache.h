@@ -27,15 +27,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <new>
-#include <type_traits>
 #include <utility>
 
 #include "dma/counter.h"
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
+#include "iova/bin_fill.h"
 #include "iova/depot.h"
 #include "iova/magazine.h"
 #include "iova/slot_table.h"
@@ -53,48 +52,10 @@ class CpuCache {
   using Entry = typename MagazineType::Entry;
   using DepotType = Depot<MagazineType, kClasses, Atom>;
 
-  // Wide enough for one bit more than a magazine's count needs: in one byte, a
-  // bin of 2^56 allocations begins to count anew.
-  using CountWord =
-      std::conditional_t<(kEntries < 1u << 7), std::uint8_t, std::uint16_t>;
-  static constexpr unsigned kCountBits = std::numeric_limits<CountWord>::digits;
-  static_assert(kEntries < 1u << (kCountBits - 1));
-  // What a bin counts while it has no loaded magazine.
-  static constexpr std::uint64_t kNoMagazine = std::uint64_t{1}
-                                               << (kCountBits - 1);
-
   // One size class of one slot. The fast path reads the first 24 bytes alone.
   struct alignas(kCacheLine) Bin {
-    // What a bin holds, and what became of it: the low kCountBits are the
-    // number of `entries`, or kNoMagazine, the others the entries taken.
-    class Fill {
-     public:
-      constexpr Fill() = default;
-      constexpr Fill(std::uint64_t taken, std::uint64_t count)
-          : word_((taken << kCountBits) | count) {}
-      constexpr explicit Fill(std::uint64_t word) : word_(word) {}
-
-      constexpr std::uint64_t count() const { return Count(word_); }
-      constexpr std::uint64_t taken() const { return word_ >> kCountBits; }
-      // Each is one comparison, and both fail for kNoMagazine.
-      constexpr bool has_entry() const { return top() < kEntries; }
-      constexpr bool has_room() const { return count() < kEntries; }
-      // Of the newest entry. REQUIRES: has_entry().
-      constexpr std::uint64_t top() const { return Count(word_ - 1); }
-      // REQUIRES: has_entry(), or has_room().
-      constexpr Fill Popped() const {
-        return Fill(word_ + (std::uint64_t{1} << kCountBits) - 1);
-      }
-      constexpr Fill Pushed() const { return Fill(word_ + 1); }
-      constexpr std::uint64_t word() const { return word_; }
-
-     private:
-      static constexpr CountWord Count(std::uint64_t word) {
-        return static_cast<CountWord>(word);
-      }
-      std::uint64_t word_ = kNoMagazine;
-    };
-    Atom<std::uint64_t> fill_word{kNoMagazine};
+    using Fill = BinFill<kEntries>;
+    Atom<std::uint64_t> fill_word{Fill().word()};
     typename MagazineType::Slots* entries = nullptr;  // of `loaded`
     Tag tag;  // of the entries: it names `loaded`
 
@@ -123,7 +84,7 @@ class CpuCache {
     }
 
     // Any thread, for statistics: modulo 2^64, of which a bin counts the last
-    // 64 - kCountBits.
+    // 64 - Fill::kCountBits.
     std::uint64_t allocations() const {
       return fill().taken() + visit_allocs.value();
     }
@@ -139,7 +100,7 @@ class CpuCache {
     }
     // Entries ever put, whether freed or refilled.
     static std::uint64_t PutsOf(Fill f) {
-      return f.taken() + (f.count() != kNoMagazine ? f.count() : 0);
+      return f.taken() + (f.count() != Fill::kNoMagazine ? f.count() : 0);
     }
   };
   struct alignas(kCacheLine) Slot {
@@ -309,7 +270,7 @@ class CpuCache {
       for (const Bin& bin : slot->bin) {
         const std::uint64_t count = bin.fill().count();
         if (bin.loaded == nullptr) {
-          if (count != kNoMagazine) return false;
+          if (count != Bin::Fill::kNoMagazine) return false;
           continue;
         }
         if (bin.loaded == bin.previous) return false;
@@ -319,7 +280,7 @@ class CpuCache {
       }
     }
     for (const Bin& bin : vacant_.bin) {
-      if (bin.fill().count() != kNoMagazine) return false;
+      if (bin.fill().count() != Bin::Fill::kNoMagazine) return false;
     }
     return depot_.CheckInvariants();
   }
@@ -338,8 +299,8 @@ class CpuCache {
   static void Arm(Bin& bin) {
     const bool none = bin.loaded == nullptr;
     const typename Bin::Fill before = bin.fill();
-    const typename Bin::Fill after(before.taken(),
-                                   none ? kNoMagazine : bin.loaded->count());
+    const typename Bin::Fill after(
+        before.taken(), none ? Bin::Fill::kNoMagazine : bin.loaded->count());
     bin.refills.Add(Bin::PutsOf(after) - Bin::PutsOf(before));
     bin.SetFill(after);
     bin.entries = none ? nullptr : &bin.loaded->slots();
