@@ -269,8 +269,10 @@ std::string MagazinesOf(std::size_t used, unsigned classes) {
       }
     }
   }
-  const std::uint64_t bound =
-      kSlots * 16 + used * (2048 + classes * std::uint64_t{2} * 2048);
+  // Two magazines a class, and the table that finds 256 by their numbers.
+  const std::uint64_t magazines = used * classes * std::uint64_t{2};
+  const std::uint64_t bound = kSlots * 16 + used * 2048 + magazines * 2048 +
+                              (magazines + 255) / 256 * 2048;
   const std::uint64_t bytes = a.stats().cache_bytes;
   return bytes <= bound
              ? ""
