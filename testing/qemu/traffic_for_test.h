@@ -173,9 +173,7 @@ class Traffic {
     std::array<std::byte, 2048> got;
     while (const std::size_t bytes = wire.Receive(got)) {
       const auto want = ImixFrame(tx_seen, &room);
-      ASSERT_EQ(bytes, want.size()) << "frame " << tx_seen;
-      ASSERT_EQ(std::memcmp(got.data(), want.data(), bytes), 0)
-          << "frame " << tx_seen;
+      Compare(std::span(got).first(std::min(bytes, got.size())), want, tx_seen);
       ++tx_seen;
       tx_bytes += bytes;
     }
@@ -217,10 +215,10 @@ class Traffic {
   }
   // A row of README's table.
   void PrintRow() const {
-    std::printf("| %s | %s | %u / %u | %llu / %llu | %zu | 0 |\n", Kit::kDevice,
-                NameOf(o).c_str(), delivered, tx_seen,
+    std::printf("| %s | %s | %u / %u | %llu / %llu | %zu | %u |\n",
+                Kit::kDevice, NameOf(o).c_str(), delivered, tx_seen,
                 static_cast<unsigned long long>(rx_bytes),
-                static_cast<unsigned long long>(tx_bytes), all_faults);
+                static_cast<unsigned long long>(tx_bytes), all_faults, wrong);
   }
 
   static constexpr std::uint32_t kBuffers = 96;
@@ -249,6 +247,7 @@ class Traffic {
   std::uint64_t tx_bytes = 0;
   std::uint64_t interrupts = 0;
   std::size_t all_faults = 0;
+  std::uint32_t wrong = 0;  // frames that are not what was sent
   bool expect_in_order = true;
   std::deque<std::uint32_t> tx_free;
   std::byte* tx_memory = nullptr;
@@ -301,6 +300,15 @@ class Traffic {
     for (std::uint32_t i = 0; i < kTxSlots; ++i) tx_free.push_back(i);
     return done;
   }
+  // A byte that a stale translation put elsewhere, or took from there, is seen
+  // here.
+  void Compare(std::span<const std::byte> got, std::span<const std::byte> want,
+               std::uint32_t n) {
+    const bool same =
+        std::equal(got.begin(), got.end(), want.begin(), want.end());
+    wrong += same ? 0 : 1;
+    EXPECT_TRUE(same) << "frame " << n;
+  }
   void Note(std::span<const std::byte> got) {
     std::uint32_t n = 0;
     ASSERT_GE(got.size(), 60u);
@@ -308,10 +316,7 @@ class Traffic {
     if (expect_in_order) {
       ASSERT_EQ(n, rx_next);
     }
-    const auto want = ImixFrame(n, &room);
-    ASSERT_EQ(got.size(), want.size()) << "frame " << n;
-    ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size()), 0)
-        << "frame " << n;
+    Compare(got, ImixFrame(n, &room), n);
     rx_next = n + 1;
     ++delivered;
     rx_bytes += got.size();
