@@ -92,6 +92,14 @@ template <Mapper M>
 requires requires { M::kSyncsNothing; }
 inline constexpr bool kSyncsNothing<M> = M::kSyncsNothing;
 
+// Likewise `kOverwrittenSyncsNothing`: SyncForDevice of a mapping made with
+// kDeviceOverwritesAll is a check of its arguments and no more.
+template <class M>
+inline constexpr bool kOverwrittenSyncsNothing = kSyncsNothing<M>;
+template <Mapper M>
+requires requires { M::kOverwrittenSyncsNothing; }
+inline constexpr bool kOverwrittenSyncsNothing<M> = M::kOverwrittenSyncsNothing;
+
 // Device and CPU see the same addresses: no IOMMU, or one in pass-through mode,
 // on a machine whose DMA is cache-coherent. Keeps no record, so it cannot find
 // a double unmap; it checks what it can. Thread-safe, wait-free.

@@ -102,6 +102,8 @@ class Domain {
   // The same for one of DomainOptions::owners.
   OwnedDomain<Domain> For(BufferOwner owner) { return {*this, owner}; }
 
+  static constexpr bool kOverwrittenSyncsNothing = true;
+
   // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
   // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
   // Map and Unmap take time for each page of `size`, touched or not, and Map 64

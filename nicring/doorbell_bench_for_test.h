@@ -4,9 +4,8 @@
 #ifndef DMAMAP_NICRING_DOORBELL_BENCH_FOR_TEST_H_
 #define DMAMAP_NICRING_DOORBELL_BENCH_FOR_TEST_H_
 
-// For the tests of the formats with a doorbell: a ring, a pool, a mapper and a
-// device on one bench; and the random walk of driver and device that each
-// format has to pass.
+// A ring, a pool, a mapper and a device of any format on one bench; and the
+// random walk of driver and device that each format has to pass.
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
@@ -65,12 +64,13 @@ using DoorbellOptions = DriverOptions;
 
 // The driver's side with an honest device, and an oracle: the list of the
 // frames that the device has stored.
-template <class World, class Format, class Sim, class SinkType = GatheringSink>
-class HonestBench : public DriverSide<World, Format> {
+template <class World, class Format, class Sim, class SinkType = GatheringSink,
+          class Policies = RxPolicies>
+class HonestBench : public DriverSide<World, Format, Policies> {
  public:
   template <class SimOptions>
   HonestBench(const DoorbellOptions& options, const SimOptions& sim_options)
-      : DriverSide<World, Format>(options),
+      : DriverSide<World, Format, Policies>(options),
         sim(&this->world.port, sim_options) {}
   ~HonestBench() {
     this->world.SetHook(nullptr);
@@ -98,8 +98,19 @@ class HonestBench : public DriverSide<World, Format> {
     while (Step()) {
     }
   }
+  // A receiver that stops has interrupted.
   RxPollResult Poll(std::size_t budget) {
+    if constexpr (HonestBench::Ring::Queue::kStops) {
+      if ((sim.Acknowledge() & Sim::kCauseRnr) != 0) this->ring.OnRnr();
+    }
     return this->ring.Poll(budget, sink, sim);
+  }
+  // What the sink kept.
+  void ReturnKept() {
+    for (const Buffer& buffer : sink.kept) {
+      settled = this->ring.Return(buffer).ok() && settled;
+    }
+    sink.kept.clear();
   }
   // Polls, with the device running in between, until nothing moves.
   void Settle() {
@@ -137,7 +148,7 @@ inline std::vector<Bytes> Deliverable(const std::vector<Bytes>& stored,
 template <class B>
 void WalkOnce(B& bench, std::size_t longest, std::uint32_t error,
               std::vector<Buffer>& away) {
-  switch (*rc::gen::inRange(0, 8)) {
+  switch (*rc::gen::inRange(0, 9)) {
     case 0:
     case 1:
     case 2:
@@ -171,6 +182,10 @@ void WalkOnce(B& bench, std::size_t longest, std::uint32_t error,
       if (buffer.ok()) away.push_back(*buffer);
       break;
     }
+    case 7:
+      bench.sink.keep = !bench.sink.keep;
+      bench.ReturnKept();
+      break;
     default:
       bench.ring.Refill(bench.sim);
       break;
@@ -197,6 +212,8 @@ void RandomWalk(B& bench, std::size_t longest, std::size_t max_frame,
   const int moves = *rc::gen::inRange(1, 300);
   for (int i = 0; i < moves; ++i) WalkOnce(bench, longest, error, away);
   for (const Buffer& b : away) RC_ASSERT(bench.pool.Put(b).ok());
+  bench.sink.keep = false;
+  bench.ReturnKept();
   bench.Settle();
   RC_ASSERT(bench.Sound());
   const auto c = bench.sim.counters();
@@ -209,6 +226,19 @@ void RandomWalk(B& bench, std::size_t longest, std::size_t max_frame,
   bench.Inject(20);  // not stuck
   bench.Settle();
   RC_ASSERT(bench.sim.counters().rx_good == c.rx_good + 1);
+}
+
+// walk.operator()<Policies>() with one of the refill policies.
+template <class Walk>
+void WithAnyPolicies(Walk&& walk) {
+  switch (*rc::gen::inRange(0, 3)) {
+    case 0:
+      return walk.template operator()<RxPolicies>();
+    case 1:
+      return walk.template operator()<RecyclePolicies>();
+    default:
+      return walk.template operator()<FlipPolicies>();
+  }
 }
 
 }  // namespace testing_bench

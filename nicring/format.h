@@ -60,19 +60,20 @@ struct Completion {
 //   A2 -> D2  what the driver wrote before it opened an entry is seen by the
 //             device that has seen the entry open.
 struct DeviceAccess {
-  static std::uint16_t Load16(const std::byte* p) {
+  [[gnu::always_inline]] static std::uint16_t Load16(const std::byte* p) {
     using Shared [[gnu::may_alias]] = std::uint16_t;
     // A1, acquire: pairs with D1, the device's store of this word.
     return FromLittle16(
         __atomic_load_n(reinterpret_cast<const Shared*>(p), __ATOMIC_ACQUIRE));
   }
-  static std::uint32_t Load32(const std::byte* p) {
+  [[gnu::always_inline]] static std::uint32_t Load32(const std::byte* p) {
     using Shared [[gnu::may_alias]] = std::uint32_t;
     // A1, acquire: pairs with D1, the device's store of this word.
     return FromLittle32(
         __atomic_load_n(reinterpret_cast<const Shared*>(p), __ATOMIC_ACQUIRE));
   }
-  static void Store16(std::byte* p, std::uint16_t value) {
+  [[gnu::always_inline]] static void Store16(std::byte* p,
+                                             std::uint16_t value) {
     using Shared [[gnu::may_alias]] = std::uint16_t;
     // A2, release: pairs with D2, the device's load of this word.
     __atomic_store_n(reinterpret_cast<Shared*>(p), ToLittle16(value),

@@ -10,22 +10,28 @@
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "nicring/choices_for_test.h"
 #include "nicring/doorbell_bench_for_test.h"
 #include "nicring/tx_ring.h"
+#include "testing/hostile_i8255x_tx.h"
 #include "testing/sim_i8255x_tx.h"
 
 namespace dmamap {
 namespace {
 
 using testing_bench::Bytes;
+using testing_bench::Choices;
 using testing_bench::CoherentWorld;
 using testing_bench::CopyWorld;
 using testing_bench::NumberedFrame;
@@ -57,7 +63,8 @@ struct CollectingSink {
 
 constexpr TxRingOptions kOptions{5, 3, 3, 0, 1000};
 
-template <class World, class Sim = SimI8255xTx<typename World::Port>>
+template <class World, class Sim = SimI8255xTx<typename World::Port>,
+          class Format = I8255xTxFormat>
 struct Bench {
   explicit Bench(const TxRingOptions& options = kOptions) {
     made = ring.Init(&world.mapper, options).ok();
@@ -104,7 +111,7 @@ struct Bench {
 
   World world;
   Sim sim{&world.port};
-  TxRing<I8255xTxFormat, typename World::MapperType> ring;
+  TxRing<Format, typename World::MapperType> ring;
   CollectingSink sink;
   std::vector<Bytes> posts;
   std::vector<Bytes> sent;
@@ -270,45 +277,209 @@ RC_GTEST_PROP(I8255xTxProperty, Copied, ()) { Walk<CopyWorld<>>(); }
 
 // A device that writes anything anywhere in the blocks, at any time.
 RC_GTEST_PROP(I8255xTxHostile, EveryFrameComesBackOnce, ()) {
-  struct Port {
-    Result<void> Start(const RingAddresses& r) {
-      ring = r;
-      return Ok();
-    }
-    bool Suspended() { return true; }
-    void Resume() {}
-    void Abort() {}
-    RingAddresses ring;
-  };
   CopyWorld<> world;
-  Port port;
+  HostileI8255xTx device(&world.port, 64);
   TxRing<I8255xTxFormat, CopyingMapper> ring;
   CollectingSink sink;
   RC_ASSERT(ring.Init(&world.mapper, {8, 2, 3, 0, 48}).ok());
-  RC_ASSERT(ring.Start(port).ok());
+  RC_ASSERT(ring.Start(device).ok());
   const Bytes memory(48);
-  auto random = *rc::gen::arbitrary<std::uint32_t>();
-  const auto scribble = [&] {
-    random = random * 1664525u + 1013904223u;
-    const std::uint32_t block = random >> 8 & 7;
-    const std::uint32_t at = random % 2 == 0 ? 1 : random >> 16 & 63;
-    const auto byte = static_cast<std::uint8_t>(random >> 24);
-    (void)world.port.Write(port.ring.descriptors + 64 * block + at, &byte, 1);
+  auto state = *rc::gen::arbitrary<std::uint32_t>();
+  const auto random = [&state] {
+    state = state * 1664525u + 1013904223u;
+    return state >> 16 | state << 16;
   };
-  world.SetHook(scribble);
+  world.SetHook([&] { device.Act(random); });
   for (std::uint64_t i = 0; i < 100; ++i) {
     const TxSegment segment{PhysAddrOf(memory.data()), 48, memory.data()};
     if (ring.Post({{&segment, 1}, i}).ok()) sink.out.insert(i);
-    const std::size_t budget = random % 4;
+    const std::size_t budget = random() % 4;
     const std::uint32_t before = ring.frames();
-    const TxPollResult r = ring.Poll(budget, sink, port);
+    const TxPollResult r = ring.Poll(budget, sink, device);
     RC_ASSERT(r.done <= budget && r.done <= before);
     RC_ASSERT(ring.CheckInvariants() && sink.wrong == 0);
     RC_ASSERT(sink.out.size() == ring.frames());
   }
   world.SetHook(nullptr);
-  ring.Shutdown(sink, port);
+  ring.Shutdown(sink, device);
   RC_ASSERT(sink.out.empty());
+}
+
+// --- Every interleaving, within a bound, of driver and device: before each of
+// the driver's accesses to memory or a register the device may make any number
+// of steps, at most kBursts times in one run.
+
+constexpr int kBursts = 2;
+
+template <class Port>
+struct HookedSim : SimI8255xTx<Port> {
+  using Base = SimI8255xTx<Port>;
+  using Base::Base;
+  bool Suspended() {
+    if (hook) hook();
+    return Base::Suspended();
+  }
+  void Resume() {
+    if (hook) hook();
+    Base::Resume();
+  }
+  void Abort() {
+    if (hook) hook();
+    Base::Abort();
+  }
+  std::function<void()> hook;
+};
+
+enum class Script { kAppend, kReset };
+
+// Posts, kicks and polls; with kReset the device is stopped and started again
+// in the middle. True when every frame went out once and in order, or came back
+// as cancelled, and the ring still works.
+template <class World, class Format>
+bool RunOnce(std::uint32_t entries, Script script, Choices& choices) {
+  using Sim = HookedSim<typename World::Port>;
+  Bench<World, Sim, Format> bench({entries, 1, 1, 0, 16});
+  int bursts = kBursts;
+  const auto burst = [&] {
+    if (bursts == 0 || !choices.Next()) return;
+    --bursts;
+    while (bench.Step() && choices.Next()) {
+    }
+  };
+  const auto hook = [&](const std::function<void()>& f) {
+    bench.world.SetHook(f);
+    bench.sim.hook = f;
+  };
+  bool ok = bench.ring.Start(bench.sim).ok();
+  hook(burst);
+  std::size_t before = 0;  // frames posted before the reset
+  for (int i = 0; i < 2; ++i) {
+    (void)bench.Post(4).ok();  // the ring may be full
+    bench.ring.Kick(bench.sim);
+    (void)bench.Post(5).ok();
+    bench.Poll(1);
+    ok = ok && bench.Sound();
+    if (script == Script::kReset && i == 0) {
+      bench.ring.Shutdown(bench.sink, bench.sim);
+      ok = ok && bench.sink.out.empty();
+      before = bench.posts.size();
+      ok = ok && bench.sent.size() <= before &&
+           std::equal(bench.sent.begin(), bench.sent.end(),
+                      bench.posts.begin()) &&
+           bench.sink.fates[TxFate::kSent] <= bench.sent.size();
+      bench.sent.clear();
+      ok = ok && bench.ring.Start(bench.sim).ok();
+    }
+  }
+  hook(nullptr);
+  for (int i = 0; i < 4; ++i) {
+    bench.RunDevice();
+    bench.Poll();
+  }
+  ok = ok && bench.Post(6).ok();  // not stuck
+  bench.ring.Kick(bench.sim);
+  bench.RunDevice();
+  bench.Poll();
+  bench.posts.erase(bench.posts.begin(),
+                    bench.posts.begin() + static_cast<std::ptrdiff_t>(before));
+  return ok && bench.Sound() && bench.ring.frames() == 0 &&
+         bench.sent == bench.posts;
+}
+
+struct Found {
+  std::uint64_t runs = 0;
+  std::string wrong;  // the choices of the first run that was
+};
+template <class World, class Format = I8255xTxFormat>
+Found Explore(std::uint32_t entries, Script script) {
+  Found found;
+  Choices choices;
+  do {
+    ++found.runs;
+    if (RunOnce<World, Format>(entries, script, choices)) continue;
+    found.wrong = "choices " + choices.ToString();
+    return found;
+  } while (found.runs < 1'000'000 && choices.Advance());
+  EXPECT_LT(found.runs, 1'000'000u) << "not exhausted";
+  return found;
+}
+
+TEST(I8255xTxInterleaving, EachFrameGoesOutOnceAndInOrder) {
+  for (const std::uint32_t entries : {2u, 3u, 4u}) {
+    const Found found = Explore<CopyWorld<>>(entries, Script::kAppend);
+    EXPECT_EQ(found.wrong, "") << entries;
+    EXPECT_GT(found.runs, 2000u);
+  }
+}
+TEST(I8255xTxInterleaving, AResetLosesNoFrameSilently) {
+  const Found found = Explore<CopyWorld<>>(2, Script::kReset);
+  EXPECT_EQ(found.wrong, "");
+  EXPECT_GT(found.runs, 5000u);
+}
+
+// --- Negative controls of the search, each a rule of appending broken.
+
+// S of the block before is cleared before the new one is written.
+class SwapsCommandsMapper : public CopyingMapper {
+ public:
+  Result<void> SyncForDevice(const Mapping& m, std::uint64_t offset,
+                             std::uint64_t size) {
+    if (size != 2) return CopyingMapper::SyncForDevice(m, offset, size);
+    if (waits_ == 0) {
+      waits_ = offset;
+      return Ok();
+    }
+    const std::uint64_t first = std::exchange(waits_, 0);
+    const Result<void> synced = CopyingMapper::SyncForDevice(m, offset, size);
+    if (!synced.ok()) return synced;
+    return CopyingMapper::SyncForDevice(m, first, size);
+  }
+
+ private:
+  std::uint64_t waits_ = 0;  // offset of a command that was not shown yet
+};
+TEST(I8255xTxInterleavingControl, SuspendClearedBeforeTheBlockIsWritten) {
+  using World = CopyWorld<SwapsCommandsMapper>;
+  EXPECT_NE(Explore<World>(4, Script::kAppend).wrong, "");
+}
+
+// Resumes a unit that was seen suspended, whether or not it is behind.
+struct BlindFormat : I8255xTxFormat {};
+template <class M>
+struct BlindList : TxCommandList<BlindFormat, M> {
+  bool TakeDoorbell() {
+    (void)TxCommandList<BlindFormat, M>::TakeDoorbell();
+    return this->frames() != 0;
+  }
+};
+// Forgets that a unit may suspend at an S that is not there any more.
+struct TrustingFormat : I8255xTxFormat {};
+template <class M>
+struct TrustingList : TxCommandList<TrustingFormat, M> {
+  bool TakeDoorbell() {
+    const bool first = this->frames() == 1;
+    return TxCommandList<TrustingFormat, M>::TakeDoorbell() && first;
+  }
+};
+}  // namespace
+
+template <class M>
+struct TxQueueOf<BlindFormat, M> {
+  using Type = BlindList<M>;
+};
+template <class M>
+struct TxQueueOf<TrustingFormat, M> {
+  using Type = TrustingList<M>;
+};
+
+namespace {
+
+TEST(I8255xTxInterleavingControl, AResumeWithoutALookAtTheLastBlock) {
+  EXPECT_NE((Explore<CopyWorld<>, BlindFormat>(3, Script::kAppend).wrong), "");
+}
+TEST(I8255xTxInterleavingControl, NoResumeForASuspendThatWasReadInTime) {
+  EXPECT_NE((Explore<CopyWorld<>, TrustingFormat>(4, Script::kAppend).wrong),
+            "");
 }
 
 // --- Negative control: a driver that resumes without a look at the CU.

@@ -117,7 +117,7 @@ class PageFlip {
     if ((slot.out & Bit(half)) == 0) return Error::kDoubleFree;
     if (slot.state == State::kMapped) {  // it may be armed next
       const Result<void> synced =
-          source_.SyncForDevice(armed, 0, source_.options().buffer_bytes);
+          source_.HandBack(armed, 0, source_.options().buffer_bytes);
       if (!synced.ok()) return synced;
     }
     slot.out &= static_cast<std::uint8_t>(~Bit(half));
@@ -188,12 +188,8 @@ class PageFlip {
       if (buffer.size < 2 * half_bytes_) return Error::kInvalidArgument;
       return prepare(buffer);
     };
-    const MapAttributes attributes =
-        source_.options().direction == Direction::kFromDevice
-            ? MapAttributes::kDeviceOverwritesAll
-            : MapAttributes::kNone;
     const Result<void> fetched =
-        source_.Fetch(checked, 2 * half_bytes_, attributes, &page, s);
+        source_.Fetch(checked, 2 * half_bytes_, source_.attributes(), &page, s);
     if (!fetched.ok()) return fetched.error();
     const std::uint32_t index = free_[--free_count_];
     Slot& slot = slots_[index];

@@ -67,24 +67,22 @@ class Recycle {
     return ready.error();
   }
 
-  RxTaken Take(RxArmed* armed, std::uint32_t at, std::uint32_t length,
-               RxExtent extent, RxStatistics& s) {
+  [[gnu::always_inline]] RxTaken Take(RxArmed* armed, std::uint32_t at,
+                                      std::uint32_t length, RxExtent extent,
+                                      RxStatistics& s) {
+    if (length > source_.options().copybreak || extent != RxExtent::kWhole ||
+        !TakeCopy()) [[unlikely]] {
+      return TakeBig(armed, at, length, s);
+    }
     if (!source_.SyncForCpu(*armed, at, length).ok()) [[unlikely]] {
+      hand_out_ = false;
       Drop(armed, s);
       return {};
     }
-    const std::byte* const data = armed->buffer.data + at;
-    if (length <= source_.options().copybreak && extent == RxExtent::kWhole) {
-      if (TakeCopy()) [[likely]] {
-        CopyFrame(hand_.data, data, length);
-        ++s.rx_copied;
-        HandBack(armed, at, length, s);
-        return {hand_.data, hand_};
-      }
-    }
-    records_.unused().Push(armed);
-    if (!source_.Unmap(armed->mapping, s)) return {};
-    return {data, armed->buffer};
+    CopyFrame(hand_.data, armed->buffer.data + at, length);
+    ++s.rx_copied;
+    HandBack(armed, at, length, s);
+    return {hand_.data, hand_};
   }
 
   void Drop(RxArmed* armed, RxStatistics& s) {
@@ -133,20 +131,27 @@ class Recycle {
  private:
   template <class Prepare>
   [[gnu::noinline]] Result<RxArmed*> Fetch(Prepare&& prepare, RxStatistics& s) {
-    const MapAttributes attributes =
-        source_.options().direction == Direction::kFromDevice
-            ? MapAttributes::kDeviceOverwritesAll
-            : MapAttributes::kNone;
     RxArmed* const armed = records_.unused().Pop();
-    const Result<void> fetched = source_.Fetch(
-        prepare, source_.options().buffer_bytes, attributes, armed, s);
+    const Result<void> fetched =
+        source_.Fetch(prepare, source_.options().buffer_bytes,
+                      source_.attributes(), armed, s);
     if (fetched.ok()) return armed;
     records_.unused().Push(armed);
     return fetched.error();
   }
+  [[gnu::noinline]] RxTaken TakeBig(RxArmed* armed, std::uint32_t at,
+                                    std::uint32_t length, RxStatistics& s) {
+    if (!source_.SyncForCpu(*armed, at, length).ok()) {
+      Drop(armed, s);
+      return {};
+    }
+    records_.unused().Push(armed);
+    if (!source_.Unmap(armed->mapping, s)) return {};
+    return {armed->buffer.data + at, armed->buffer};
+  }
   // Has hand_ be a small buffer of the caller's: mostly the one that the sink
   // has just given back.
-  bool TakeCopy() {
+  [[gnu::always_inline]] bool TakeCopy() {
     if (hand_out_ || hand_.data == nullptr) [[unlikely]] {
       if (!RefillHand()) return false;
     }
@@ -160,8 +165,9 @@ class Recycle {
     return fresh.ok();
   }
   // In pieces of 32 bytes, the last one overlapping: a call costs more.
-  static void CopyFrame(std::byte* to, const std::byte* from,
-                        std::uint32_t length) {
+  [[gnu::always_inline]] static void CopyFrame(std::byte* to,
+                                               const std::byte* from,
+                                               std::uint32_t length) {
     constexpr std::uint32_t kPiece = 32;
     if (length < kPiece) {
       std::memcpy(to, from, length);
@@ -176,7 +182,7 @@ class Recycle {
   // The CPU has read these bytes, and is done with them.
   void HandBack(RxArmed* armed, std::uint32_t at, std::uint32_t length,
                 RxStatistics& s) {
-    if (source_.SyncForDevice(*armed, at, length).ok()) {
+    if (source_.HandBack(*armed, at, length).ok()) {
       Drop(armed, s);
     } else {
       Retire(armed, s);

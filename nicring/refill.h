@@ -164,7 +164,24 @@ class RefillSource {
     }
   }
 
+  // For a policy that keeps buffers mapped. Their bytes are the device's to
+  // write, where it writes them all: then it needs not see what is there.
+  MapAttributes attributes() const {
+    return overwritten() ? MapAttributes::kDeviceOverwritesAll
+                         : MapAttributes::kNone;
+  }
+  // The CPU is done with these bytes of a buffer so mapped.
+  Result<void> HandBack(const RxArmed& armed, std::uint32_t at,
+                        std::uint32_t length) {
+    if (kOverwrittenSyncsNothing<MapperType> && overwritten()) return Ok();
+    return SyncForDevice(armed, at, length);
+  }
+
  private:
+  bool overwritten() const {
+    return options_.direction == Direction::kFromDevice;
+  }
+
   MapperType* mapper_ = nullptr;
   Pool* pool_ = nullptr;
   RxRefillOptions options_;

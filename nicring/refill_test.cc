@@ -38,19 +38,12 @@ namespace {
 
 using testing_bench::Bytes;
 using testing_bench::CopyWorld;
+using testing_bench::FlipPolicies;
 using testing_bench::NumberedFrame;
+using testing_bench::RecyclePolicies;
 using testing_bench::SharedWorld;
 
 struct EachPolicies : RxPolicies {};
-struct RecyclePolicies : RxPolicies {
-  template <Mapper MapperType, BufferPool Pool>
-  using Refill = Recycle<MapperType, Pool>;
-};
-struct FlipPolicies : RxPolicies {
-  template <Mapper MapperType, BufferPool Pool>
-  using Refill = PageFlip<MapperType, Pool>;
-};
-
 // Counts the calls of a world's mapper.
 template <class World>
 struct CountingWorld : World {
@@ -361,6 +354,38 @@ TEST(Recycle, WithoutSmallBuffersTheBigOneGoesUp) {
   EXPECT_EQ(bench.ring.refill().copies_out(), 2u);
   EXPECT_EQ(bench.pool.free_buffers(), kPages - (kEntries - 1) - 3);
   bench.ExpectNothingLost();
+}
+
+// Counts the syncs back of buffers; `kNothing`: says that they do nothing.
+template <bool kNothing>
+struct SyncCounting {
+  class MapperType : public CopyingMapper {
+   public:
+    static constexpr bool kOverwrittenSyncsNothing = kNothing;
+    Result<void> SyncForDevice(const Mapping& mapping, std::uint64_t offset,
+                               std::uint64_t size) {
+      syncs += mapping.direction == Direction::kFromDevice ? 1u : 0u;
+      return CopyingMapper::SyncForDevice(mapping, offset, size);
+    }
+    std::uint64_t syncs = 0;
+  };
+  using Port = CopyingMapper::Port;
+  MapperType mapper;
+  Port port = mapper.port();
+};
+template <bool kNothing, class Policies>
+std::uint64_t SyncsBack() {
+  RefillBench<Case<SyncCounting<kNothing>, E1000Kind, Policies>> bench;
+  for (int i = 0; i < 40; ++i) bench.Receive(100);
+  EXPECT_EQ(bench.ring.statistics().rx_recycled, 40u);
+  bench.ExpectNothingLost();
+  return bench.world.mapper.syncs;
+}
+TEST(RefillSource, LeavesOutSyncsThatDoNothing) {
+  EXPECT_EQ((SyncsBack<false, RecyclePolicies>()), 40u);
+  EXPECT_EQ((SyncsBack<true, RecyclePolicies>()), 0u);
+  EXPECT_EQ((SyncsBack<false, FlipPolicies>()), 40u);
+  EXPECT_EQ((SyncsBack<true, FlipPolicies>()), 0u);
 }
 
 TEST(PageFlip, AHalfThatIsAwayRetiresItsPage) {

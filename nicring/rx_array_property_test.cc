@@ -43,13 +43,14 @@ DoorbellOptions AnyOptions() {
   return options;
 }
 
-template <class World, class Format>
+template <class World, class Format, class Policies = RxPolicies>
 void HonestWalk(E1000Layout layout) {
   using Sim = SimE1000<typename World::Port>;
-  const DoorbellOptions options = AnyOptions();
+  DoorbellOptions options = AnyOptions();
+  options.ring.copies = 3;
   const auto chunk = *rc::gen::element<std::size_t>(0, 100);
-  HonestBench<World, Format, Sim> bench(options,
-                                        SimE1000Options{layout, 64, chunk});
+  HonestBench<World, Format, Sim, GatheringSink, Policies> bench(
+      options, SimE1000Options{layout, 64, chunk});
   testing_bench::RandomWalk(bench, 4500, options.ring.max_frame,
                             bench.sim.CrcError());
   RC_ASSERT(bench.sim.counters().stale_descriptors == 0u);
@@ -60,13 +61,18 @@ RC_GTEST_PROP(RxArrayProperty, LegacyShared, ()) {
   HonestWalk<SharedWorld, E1000Format>(E1000Layout::kLegacy);
 }
 RC_GTEST_PROP(RxArrayProperty, LegacyCopied, ()) {
-  HonestWalk<CopyWorld<>, E1000Format>(E1000Layout::kLegacy);
+  testing_bench::WithAnyPolicies([]<class Policies>() {
+    HonestWalk<CopyWorld<>, E1000Format, Policies>(E1000Layout::kLegacy);
+  });
 }
 RC_GTEST_PROP(RxArrayProperty, AdvancedShared, ()) {
   HonestWalk<SharedWorld, IntelAdvancedFormat>(E1000Layout::kAdvanced);
 }
 RC_GTEST_PROP(RxArrayProperty, AdvancedCopied, ()) {
-  HonestWalk<CopyWorld<>, IntelAdvancedFormat>(E1000Layout::kAdvanced);
+  testing_bench::WithAnyPolicies([]<class Policies>() {
+    HonestWalk<CopyWorld<>, IntelAdvancedFormat, Policies>(
+        E1000Layout::kAdvanced);
+  });
 }
 
 // What happened in all the walks of a test: a walk is worth little if nothing

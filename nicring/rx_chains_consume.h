@@ -77,7 +77,8 @@ inline Completion RxChains<Access, MapperType>::ReadHeader() {
 }
 
 template <class Access, Mapper MapperType>
-inline Completion RxChains<Access, MapperType>::Snapshot() {
+[[gnu::always_inline]] inline Completion
+RxChains<Access, MapperType>::Snapshot() {
   if (simple()) [[likely]] {  // the same as below, with what is known put in
     const std::byte* const header = slots_[taken_]->buffer.data;
     if (left_ < virtio::kNetHeaderBytes) return {true, 0, 0, true};
@@ -98,7 +99,7 @@ inline Completion RxChains<Access, MapperType>::Snapshot() {
 }
 
 template <class Access, Mapper MapperType>
-inline RxArmed* RxChains<Access, MapperType>::Pop() {
+[[gnu::always_inline]] inline RxArmed* RxChains<Access, MapperType>::Pop() {
   DMAMAP_ASSERT(taken());
   RxArmed* const popped = Empty(At(taken_, part_));
   if (simple()) [[likely]] {

@@ -7,8 +7,8 @@
 // How an RxRing makes frames of completions: judge, unmap, assemble, deliver or
 // drop for one counted reason. Included by nicring/rx_ring.h alone.
 //
-// Nearly every frame lies in one descriptor and takes the short way
-// (ConsumeWhole). A frame in several is gathered (RxAssembly) until its last
+// Nearly every frame lies whole in one descriptor and takes the short way
+// (IsPlain). A frame in several is gathered (RxAssembly) until its last
 // descriptor; what is wrong with one part is wrong with the frame. The device's
 // verdict counts only with the last part. A last part of no bytes is no
 // violation: a device that strips the CRC may have had nothing else for it.
@@ -36,36 +36,61 @@ template <Sink SinkType>
     SinkType& sink) {
   const Result<Completion> snapshot = queue_.Snapshot();
   queue_.Prefetch();
+  if (snapshot.ok() && IsPlain(*snapshot)) [[likely]] {
+    ++statistics_.rx_completions;
+    DeliverWhole(*snapshot, snapshot->length, sink);
+    return 1;
+  }
+  return ConsumeOdd(snapshot, sink);
+}
+
+// A good frame in one descriptor, of a length that may be.
+template <class F, Mapper M, BufferPool P, class X>
+[[gnu::always_inline]] inline bool RxRing<F, M, P, X>::IsPlain(
+    const Completion& completion) const {
+  if (Queue::kScatters && (!completion.last || assembly_.active())) {
+    return false;
+  }
+  return completion.good && completion.length != 0 &&
+         completion.length <= queue_.room() &&
+         completion.length <= options_.max_frame;
+}
+
+// Any other completion.
+template <class F, Mapper M, BufferPool P, class X>
+template <Sink SinkType>
+std::size_t RxRing<F, M, P, X>::ConsumeOdd(const Result<Completion>& snapshot,
+                                           SinkType& sink) {
   if constexpr (Queue::kScatters) {
     if (snapshot.ok() && (!snapshot->last || assembly_.active())) {
       return ConsumePart(*snapshot, sink);
     }
   }
-  ConsumeWhole(snapshot, sink);
+  ++statistics_.rx_completions;
+  const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
+  if (length != 0) {
+    DeliverWhole(*snapshot, length, sink);
+  } else {
+    // A length of 0 is a drop that JudgeFrame has counted under its reason.
+    DropWhole(snapshot.ok(), queue_.Pop());
+  }
   return 1;
 }
 
 template <class F, Mapper M, BufferPool P, class X>
 template <Sink SinkType>
-[[gnu::always_inline]] inline void RxRing<F, M, P, X>::ConsumeWhole(
-    const Result<Completion>& snapshot, SinkType& sink) {
-  ++statistics_.rx_completions;
-  const std::uint32_t length = snapshot.ok() ? JudgeFrame(*snapshot) : 0;
+[[gnu::always_inline]] inline void RxRing<F, M, P, X>::DeliverWhole(
+    const Completion& completion, std::uint32_t length, SinkType& sink) {
   const std::uint32_t room = queue_.room();
   const std::uint32_t offset = queue_.data_offset();
-  RxArmed* armed = queue_.Pop();
-  if (length != 0) [[likely]] {
-    const RxTaken taken =
-        refill_.Take(armed, offset, length < room ? length : room,
-                     RxExtent::kWhole, statistics_);
-    if (taken.data != nullptr) [[likely]] {
-      Deliver(taken, length, snapshot->raw_status, sink);
-      return;
-    }
-    armed = nullptr;
+  const RxTaken taken =
+      refill_.Take(queue_.Pop(), offset, length < room ? length : room,
+                   RxExtent::kWhole, statistics_);
+  if (taken.data != nullptr) [[likely]] {
+    Deliver(taken, length, completion.raw_status, sink);
+  } else {
+    DropWhole(false, nullptr);
   }
-  // A length of 0 is a drop that JudgeFrame has counted under its reason.
-  DropWhole(snapshot.ok() && length == 0, armed);
 }
 
 // A frame in one descriptor is lost: judged bad, or the mapper failed. `armed`
@@ -79,18 +104,7 @@ void RxRing<F, M, P, X>::DropWhole(bool judged, RxArmed* armed) {
 
 // Bytes to deliver; 0 when the frame is to be dropped (and why is counted).
 template <class F, Mapper M, BufferPool P, class X>
-[[gnu::always_inline]] inline std::uint32_t RxRing<F, M, P, X>::JudgeFrame(
-    const Completion& completion) {
-  const std::uint32_t length = completion.length;
-  if (completion.good && length != 0 && length <= queue_.room() &&
-      length <= options_.max_frame) [[likely]] {
-    return length;
-  }
-  return JudgeOddFrame(completion);
-}
-
-template <class F, Mapper M, BufferPool P, class X>
-std::uint32_t RxRing<F, M, P, X>::JudgeOddFrame(const Completion& completion) {
+std::uint32_t RxRing<F, M, P, X>::JudgeFrame(const Completion& completion) {
   if (!completion.good) {
     ++statistics_.rx_errors;
     return 0;

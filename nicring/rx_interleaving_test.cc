@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "nicring/choices_for_test.h"
 #include "nicring/rx_ring.h"
 #include "testing/rx_bench.h"
 
@@ -25,35 +26,10 @@ namespace {
 using testing_bench::Bench;
 using testing_bench::BenchOptions;
 using testing_bench::Bytes;
+using testing_bench::Choices;
 using testing_bench::CopyingWorld;
 using testing_bench::HookedFormat;
 using testing_bench::IdentityWorld;
-
-// Enumerates sequences of yes/no choices, depth first.
-class Choices {
- public:
-  bool Next() {
-    if (at_ == made_.size()) made_.push_back(false);
-    return made_[at_++];
-  }
-  // The next sequence; false when all have been made.
-  bool Advance() {
-    while (!made_.empty() && made_.back()) made_.pop_back();
-    if (made_.empty()) return false;
-    made_.back() = true;
-    at_ = 0;
-    return true;
-  }
-  std::string ToString() const {
-    std::string s;
-    for (const bool b : made_) s += b ? '1' : '0';
-    return s;
-  }
-
- private:
-  std::vector<bool> made_;
-  std::size_t at_ = 0;
-};
 
 struct Scenario {
   std::uint32_t entries;

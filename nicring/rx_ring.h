@@ -213,8 +213,13 @@ class RxRing {
   // rx_frames.h
   template <Sink SinkType>
   std::size_t Consume(SinkType& sink);
+  bool IsPlain(const Completion& completion) const;
   template <Sink SinkType>
-  void ConsumeWhole(const Result<Completion>& snapshot, SinkType& sink);
+  [[gnu::noinline]] std::size_t ConsumeOdd(const Result<Completion>& snapshot,
+                                           SinkType& sink);
+  template <Sink SinkType>
+  void DeliverWhole(const Completion& completion, std::uint32_t length,
+                    SinkType& sink);
   template <Sink SinkType>
   [[gnu::noinline]] std::size_t ConsumePart(const Completion& completion,
                                             SinkType& sink);
@@ -226,7 +231,6 @@ class RxRing {
   void Deliver(const RxTaken& taken, std::uint32_t length,
                std::uint32_t raw_status, SinkType& sink);
   std::uint32_t JudgeFrame(const Completion& completion);
-  [[gnu::noinline]] std::uint32_t JudgeOddFrame(const Completion& completion);
   [[gnu::noinline]] void DropWhole(bool judged, RxArmed* armed);
   void DropParts(RxDrop reason);
   void GiveBack(const Buffer& buffer) {

@@ -13,8 +13,12 @@
 #include <utility>
 #include <vector>
 
+#include "nicring/doorbell_bench_for_test.h"
+#include "nicring/i8255x.h"
 #include "nicring/rx_ring.h"
+#include "testing/driver_side.h"
 #include "testing/rx_bench.h"
+#include "testing/sim_i8255x.h"
 
 namespace dmamap {
 namespace {
@@ -155,33 +159,25 @@ RC_GTEST_PROP(RxRingProperty, CopyingMapping, ()) {
   RandomWalk<CopyingWorld<>, I8255xFormat>();
 }
 
-// FixedPool against a count of what is out.
-RC_GTEST_PROP(FixedPoolProperty, HandsOutDisjointBuffersAndTakesThemBack, ()) {
-  FixedPool pool;
-  const auto n = *rc::gen::inRange<std::uint32_t>(1, 20);
-  const auto size = *rc::gen::inRange<std::uint32_t>(1, 200);
-  const auto skew = *rc::gen::inRange<std::uint32_t>(0, 64);
-  RC_ASSERT(pool.Init({n, size, skew}).ok());
-  std::vector<Buffer> out;
-  for (int i = 0; i < 60; ++i) {
-    if (*rc::gen::arbitrary<bool>()) {
-      const Result<Buffer> b = pool.Get();
-      RC_ASSERT(b.ok() == (out.size() < n));
-      if (!b.ok()) continue;
-      for (const Buffer& other : out) {
-        RC_ASSERT(b->data + b->size <= other.data ||
-                  other.data + other.size <= b->data);
-      }
-      out.push_back(*b);
-    } else if (!out.empty()) {
-      const auto at = *rc::gen::inRange<std::size_t>(0, out.size());
-      RC_ASSERT(pool.Put(out[at]).ok());
-      RC_ASSERT(pool.Put(out[at]).error() == Error::kDoubleFree);
-      out.erase(out.begin() + static_cast<std::ptrdiff_t>(at));
-    }
-    RC_ASSERT(pool.CheckInvariants());
-    RC_ASSERT(pool.free_buffers() == n - out.size());
-  }
+// The walk that the other formats have, with the refill policies.
+RC_GTEST_PROP(RxRingProperty, RefillPolicies, ()) {
+  testing_bench::WithAnyPolicies([]<class Policies>() {
+    using World = testing_bench::CopyWorld<>;
+    SimI8255xOptions sim;
+    sim.min_frame = 1;
+    testing_bench::DriverOptions options;
+    options.ring.entries = *rc::gen::inRange<std::uint32_t>(3, 12);
+    options.ring.room = kRoom;
+    options.ring.max_frame = kMaxFrame;
+    options.ring.copybreak = 30;
+    options.ring.copies = 3;
+    options.buffer_bytes = 16 + kRoom;
+    options.buffers = options.ring.entries + *rc::gen::inRange(0u, 8u);
+    testing_bench::HonestBench<World, I8255xFormat, SimI8255x<World::Port>,
+                               testing_bench::PlainSink, Policies>
+        bench(options, sim);
+    testing_bench::RandomWalk(bench, kRoom, kMaxFrame, i8255x::kStatusCrc);
+  });
 }
 
 }  // namespace

@@ -66,11 +66,13 @@ Setup AnySetup() {
   return s;
 }
 
-template <class World, class F>
+template <class World, class F, class Policies = RxPolicies>
 void HonestWalk() {
   using Sim = SimVirtio<typename World::Port>;
-  const Setup s = AnySetup<F>();
-  HonestBench<World, F, Sim> bench(s.driver, s.device);
+  Setup s = AnySetup<F>();
+  s.driver.ring.copybreak = 60;
+  s.driver.ring.copies = 3;
+  HonestBench<World, F, Sim, GatheringSink, Policies> bench(s.driver, s.device);
   testing_bench::RandomWalk(bench, s.longest, s.driver.ring.max_frame, 0);
   RC_ASSERT(bench.sim.counters().driver_errors == 0u);
 }
@@ -78,13 +80,17 @@ RC_GTEST_PROP(VirtioProperty, SplitShared, ()) {
   HonestWalk<SharedWorld, VirtioSplitFormat>();
 }
 RC_GTEST_PROP(VirtioProperty, SplitCopied, ()) {
-  HonestWalk<CopyWorld<>, VirtioSplitFormat>();
+  testing_bench::WithAnyPolicies([]<class Policies>() {
+    HonestWalk<CopyWorld<>, VirtioSplitFormat, Policies>();
+  });
 }
 RC_GTEST_PROP(VirtioProperty, PackedShared, ()) {
   HonestWalk<SharedWorld, VirtioPackedFormat>();
 }
 RC_GTEST_PROP(VirtioProperty, PackedCopied, ()) {
-  HonestWalk<CopyWorld<>, VirtioPackedFormat>();
+  testing_bench::WithAnyPolicies([]<class Policies>() {
+    HonestWalk<CopyWorld<>, VirtioPackedFormat, Policies>();
+  });
 }
 
 // What happened in all the walks of a test.

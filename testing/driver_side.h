@@ -4,8 +4,8 @@
 #ifndef DMAMAP_TESTING_DRIVER_SIDE_H_
 #define DMAMAP_TESTING_DRIVER_SIDE_H_
 
-// DriverSide: pool, mapper and receive ring of any format, for a test that adds
-// the device; and the worlds that it may live in:
+// DriverSide: pool, mapper and receive ring of any format and refill policy,
+// for a test that adds the device; and the worlds that it may live in:
 //   SharedWorld    device and CPU see one memory
 //   CoherentWorld  the same, with the descriptors in coherent memory
 //   CopyWorld      the device has a copy of its own, and may run (SetHook) in
@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "dma/address.h"
@@ -24,6 +25,8 @@
 #include "dma/result.h"
 #include "dma/version.h"
 #include "nicring/buffer_pool.h"
+#include "nicring/page_flip.h"
+#include "nicring/recycle.h"
 #include "nicring/rx_ring.h"
 #include "testing/copying_mapper.h"
 #include "testing/device_port.h"
@@ -134,28 +137,52 @@ struct DriverOptions {
   RxRingOptions ring{};
 };
 
-// Members are destroyed in the right order: ring first.
-template <class World, class Format>
+// The refill policies other than the default.
+struct RecyclePolicies : RxPolicies {
+  template <Mapper MapperType, BufferPool Pool>
+  using Refill = Recycle<MapperType, Pool>;
+};
+struct FlipPolicies : RxPolicies {
+  template <Mapper MapperType, BufferPool Pool>
+  using Refill = PageFlip<MapperType, Pool>;
+};
+
+// Members are destroyed in the right order: ring first. With FlipPolicies the
+// pool's buffers are made large enough for two halves.
+template <class World, class Format, class Policies = RxPolicies>
 struct DriverSide {
-  using Ring = RxRing<Format, typename World::MapperType, FixedPool>;
+  using Ring = RxRing<Format, typename World::MapperType, FixedPool, Policies>;
+  static constexpr bool kFlips = std::is_same_v<Policies, FlipPolicies>;
 
   explicit DriverSide(const DriverOptions& options) : total(options.buffers) {
-    made = pool.Init({options.buffers, options.buffer_bytes, 0});
+    const std::uint32_t half = (options.buffer_bytes + 63) / 64 * 64;
+    made = pool.Init(
+        {options.buffers, kFlips ? 2 * half : options.buffer_bytes, 0});
     if (!made.ok()) return;
     RxRingOptions of_ring = options.ring;
     if (Ring::Queue::kStops) of_ring.base = base = World::Base(*pool.memory());
     made = ring.Init(&world.mapper, &pool, of_ring);
   }
-  // Every buffer is in the pool, armed, held for a frame in the making, kept by
-  // the sink or away with somebody else; and every frame is accounted for.
+  // Every buffer is in the pool, armed, kept by the refill policy, up with the
+  // ring's users or away with somebody else; and every frame is accounted for.
   template <class SinkType>
   bool Conserved(const SinkType& sink, std::size_t away = 0) const {
     const RxStatistics& s = ring.statistics();
     return made.ok() && ring.CheckInvariants() && pool.CheckInvariants() &&
-           pool.free_buffers() + ring.armed() + ring.held() + sink.kept.size() +
-                   away + s.rx_quarantined ==
+           pool.free_buffers() + ring.armed() + ring.refill().kept() +
+                   Up(sink.kept.size()) + away + s.rx_quarantined ==
                total &&
            s.rx_put_failed == 0 && s.rx_packets == sink.frames.size();
+  }
+  // Of the pool's buffers: held for a frame in the making, or by the sink.
+  std::size_t Up(std::size_t kept) const {
+    if constexpr (kFlips) {
+      return ring.refill().retired();  // of any other page a half is armed
+    } else if constexpr (std::is_same_v<Policies, RecyclePolicies>) {
+      return ring.held() + kept - ring.refill().copies_out();
+    } else {
+      return ring.held() + kept;
+    }
   }
 
   World world;

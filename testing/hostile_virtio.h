@@ -26,7 +26,7 @@
 #include "dma/version.h"
 #include "nicring/receiver.h"
 #include "testing/device_port.h"
-#include "testing/sim_virtio.h"
+#include "testing/sim_virtio_events.h"
 
 namespace dmamap::inline v0 {
 

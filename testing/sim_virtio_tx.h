@@ -20,6 +20,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,7 +30,7 @@
 #include "dma/version.h"
 #include "nicring/receiver.h"
 #include "testing/device_port.h"
-#include "testing/sim_virtio.h"
+#include "testing/sim_virtio_events.h"
 
 namespace dmamap::inline v0 {
 
@@ -52,7 +53,9 @@ template <DevicePort Port, Lock LockType = NullLock>
 class SimVirtioTx {
  public:
   SimVirtioTx(Port* port, const SimVirtioTxOptions& options)
-      : port_(port), options_(options) {}
+      : port_(port),
+        options_(options),
+        events_(port, options.layout, options.event_index) {}
   SimVirtioTx(const SimVirtioTx&) = delete;
   SimVirtioTx& operator=(const SimVirtioTx&) = delete;
 
@@ -62,7 +65,8 @@ class SimVirtioTx {
     const Guard guard(lock_);
     if (running_) return Error::kBusy;
     ring_ = ring;
-    available_ = used_ = signalled_ = 0;
+    events_.Start(ring);
+    available_ = used_ = 0;
     held_.clear();
     running_ = true;
     awake_ = false;
@@ -102,7 +106,7 @@ class SimVirtioTx {
         Interrupt();
         break;
       case Phase::kAsk:
-        if (Ask()) phase_ = Phase::kLookAgain;
+        if (Check(events_.Ask(available_))) phase_ = Phase::kLookAgain;
         break;
       case Phase::kLookAgain: {
         bool more = false;
@@ -287,46 +291,11 @@ class SimVirtioTx {
     phase_ = held_.empty() ? Phase::kInterrupt : Phase::kUse;
   }
   void Interrupt() {
-    bool wanted = false;
-    if (packed() ? !WantsPacked(&wanted) : !WantsSplit(&wanted)) return;
-    ++(wanted ? counters_.interrupts : counters_.suppressed);
-    interrupt_ = interrupt_ || wanted;
-    signalled_ = used_;
+    const std::optional<bool> wanted = events_.WantsInterrupt(used_);
+    if (!Check(wanted.has_value())) return;
+    ++(*wanted ? counters_.interrupts : counters_.suppressed);
+    interrupt_ = interrupt_ || *wanted;
     phase_ = Phase::kTake;
-  }
-  bool WantsSplit(bool* wanted) {
-    std::uint16_t word = 0;
-    const std::uint32_t at = options_.event_index ? 4 + 2 * ring_.entries : 0;
-    if (!Read16(ring_.driver + at, &word)) return false;
-    *wanted = options_.event_index
-                  ? Narrow(word - signalled_) < Narrow(used_ - signalled_)
-                  : (word & 1) == 0;
-    return true;
-  }
-  bool WantsPacked(bool* wanted) {
-    std::uint16_t flags = 0;
-    std::uint16_t event = 0;
-    if (!Read16(ring_.driver + 2, &flags) || !Read16(ring_.driver, &event)) {
-      return false;
-    }
-    *wanted = (flags & 3) == 0;
-    if ((flags & 3) != 2 || !options_.event_index) return true;
-    // Some place from signalled_ to used_ - 1 is the one asked for.
-    for (std::uint32_t place = signalled_; place != used_; ++place) {
-      *wanted = *wanted || (place % ring_.entries == (event & 0x7fffu) &&
-                            WrapOf(place) == ((event >> 15) != 0));
-    }
-    return true;
-  }
-  bool Ask() {
-    if (packed()) {
-      const std::uint32_t wrap = WrapOf(available_) ? 1u << 15 : 0;
-      return Write16(ring_.device, Narrow(available_ % ring_.entries | wrap)) &&
-             Write16(ring_.device + 2, options_.event_index ? 2 : 0);
-    }
-    if (!options_.event_index) return Write16(ring_.device, 0);
-    return Write16(ring_.device + 4 + std::uint64_t{8} * ring_.entries,
-                   Narrow(available_));
   }
 
   bool Read16(Iova at, std::uint16_t* word) {
@@ -341,8 +310,9 @@ class SimVirtioTx {
         static_cast<std::uint8_t>(word >> 8)};
     return Check(port_->Write(at, b.data(), 2));
   }
-  bool Check(const Transfer& transfer) {
-    if (transfer.ok()) return true;
+  bool Check(const Transfer& transfer) { return Check(transfer.ok()); }
+  bool Check(bool ok) {
+    if (ok) return true;
     ++counters_.bus_errors;
     running_ = false;
     return false;
@@ -354,6 +324,7 @@ class SimVirtioTx {
 
   Port* port_;
   SimVirtioTxOptions options_;
+  SimVirtioEvents<Port> events_;
   LockType lock_;
   RingAddresses ring_;
   SimVirtioTxCounters counters_;
@@ -364,7 +335,6 @@ class SimVirtioTx {
   // Free-running; frames, or places of a packed ring.
   std::uint32_t available_ = 0;
   std::uint32_t used_ = 0;
-  std::uint32_t signalled_ = 0;
   std::vector<Held> held_;  // taken and not used
   std::vector<std::vector<std::byte>> sent_;
 };

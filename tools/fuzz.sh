@@ -2,7 +2,7 @@
 # Copyright 2026 The dmamap Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Fuzzes the receive rings against hostile devices (testing/fuzz/).
+# Fuzzes the rings against hostile devices (testing/fuzz/).
 #
 # Usage: tools/fuzz.sh [SECONDS [TARGET...]]
 #
@@ -14,7 +14,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- i8255x e1000 intel_advanced virtio_split virtio_packed
+[ $# -gt 0 ] || set -- i8255x e1000 intel_advanced virtio_split virtio_packed transmit
 clang=${CXX:-clang++}
 out=build-fuzz
 mkdir -p "$out"

@@ -4,8 +4,9 @@
 #ifndef DMAMAP_TESTING_FUZZ_HOSTILE_RX_H_
 #define DMAMAP_TESTING_FUZZ_HOSTILE_RX_H_
 
-// HostileRx: a receive ring of any format and a hostile device, both led by the
-// bytes of a fuzzer. Whatever the device does must hold:
+// HostileRx: a receive ring of any format and refill policy and a hostile
+// device, both led by the bytes of a fuzzer. Whatever the device does must
+// hold:
 //   * no poll passes its budget, or takes more entries than the ring has;
 //   * every buffer is in the pool, armed, held or kept; every frame delivered
 //     or dropped for one counted reason (DriverSide::Conserved);
@@ -16,26 +17,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "dma/version.h"
 #include "nicring/rx_ring.h"
 #include "testing/driver_side.h"
 #include "testing/fuzz/byte_source.h"
+#include "testing/fuzz/tally.h"
 
 namespace dmamap::inline v0 {
 namespace fuzz {
-
-// What happened in all runs of the process: a replay is worth little if nothing
-// gets through, or nothing goes wrong.
-struct Tally {
-  std::uint64_t runs = 0;
-  std::uint64_t packets = 0;
-  std::uint64_t dropped = 0;
-  std::uint64_t violations = 0;  // lengths that cannot be
-  std::uint64_t resets = 0;
-};
-inline Tally g_tally;
 
 // Reads every byte, and keeps some frames for a while.
 class ReadingSink {
@@ -192,7 +184,8 @@ class HostileRx {
               "a delivered frame has changed");
     }
     for (const Buffer& buffer : sink_.kept) {
-      Require(driver_.pool.Put(buffer).ok(), "a kept buffer is not its own");
+      Require(driver_.ring.Return(buffer).ok(), "a kept buffer is not its own");
+      Require(!driver_.ring.Return(buffer).ok(), "given back twice");
     }
     sink_.kept.clear();
     sink_.seen.clear();
@@ -211,23 +204,39 @@ class HostileRx {
   bool copies_;
 };
 
-// One input: the world, then the run. `make` makes the device of a driver.
+// One input: the world and the refill policy, then the run. `make` makes the
+// device of a driver.
 template <class Format, class Make>
-void FuzzRx(ByteSource& in, const testing_bench::DriverOptions& options,
+void FuzzRx(ByteSource& in, const testing_bench::DriverOptions& chosen,
             Make&& make) {
-  const auto run = [&]<class World>(const World*, bool copies) {
-    using Driver = testing_bench::DriverSide<World, Format>;
+  using testing_bench::CopyWorld;
+  using testing_bench::FlipPolicies;
+  using testing_bench::RecyclePolicies;
+  using testing_bench::SharedWorld;
+  const std::uint32_t choice = in.Byte();
+  testing_bench::DriverOptions options = chosen;
+  options.ring.copybreak = choice >> 3;  // from none to 31 bytes
+  options.ring.copies = 3;
+  const auto run = [&]<class World, class Policies>() {
+    using Driver = testing_bench::DriverSide<World, Format, Policies>;
     Driver driver(options);
     auto device = make(driver);
-    HostileRx<Driver, decltype(device)>(driver, device, options, copies)
+    HostileRx<Driver, decltype(device)>(driver, device, options,
+                                        !std::is_same_v<World, SharedWorld>)
         .Run(in);
   };
-  using testing_bench::CopyWorld;
-  using testing_bench::SharedWorld;
-  if (in.Coin()) {
-    run(static_cast<const SharedWorld*>(nullptr), false);
-  } else {
-    run(static_cast<const CopyWorld<>*>(nullptr), true);
+  switch (choice % 8) {
+    case 0:
+    case 2:
+      return run.template operator()<CopyWorld<>, RxPolicies>();
+    case 4:
+      return run.template operator()<CopyWorld<>, RecyclePolicies>();
+    case 6:
+      return run.template operator()<CopyWorld<>, FlipPolicies>();
+    case 7:
+      return run.template operator()<SharedWorld, RecyclePolicies>();
+    default:
+      return run.template operator()<SharedWorld, RxPolicies>();
   }
 }
 

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "testing/fuzz/fuzz_target.h"
-#include "testing/fuzz/hostile_rx.h"
+#include "testing/fuzz/tally.h"
 
 namespace dmamap {
 namespace {
