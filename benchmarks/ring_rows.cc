@@ -9,7 +9,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -188,10 +187,11 @@ void AddContrast(Report& report, const RingRowOptions& options,
          Side<IdentityWorld, Kind, FlipPolicies>(bytes));
 }
 
-template <class Kind, class Naive = void>
+enum class Contrast { kNo, kOtherPolicies };
+
+template <class Kind, class Naive>
 void AddReceive(Report& report, const RingRowOptions& options,
-                absl::string_view format) {
-  constexpr bool kContrast = !std::is_void_v<Naive>;
+                absl::string_view format, Contrast contrast = Contrast::kNo) {
   for (const std::size_t bytes : {64, 1500}) {
     const std::string workload = absl::StrCat("rx", bytes, "_", format);
     AddRow(report, options, workload, "dmamap",
@@ -199,23 +199,32 @@ void AddReceive(Report& report, const RingRowOptions& options,
     AddRow(report, options, workload, "dmamap-trusting",
            Side<IdentityWorld, Kind, RecyclePolicies>(bytes,
                                                       LengthPolicy::kTrust));
-    if constexpr (kContrast) {
+    if (contrast == Contrast::kOtherPolicies) {
       AddContrast<Kind>(report, options, bytes, format);
-      AddRow(report, options, workload, "naive", SideOf<Naive>(bytes));
     }
+    AddRow(report, options, workload, "naive",
+           SideOf<NaiveRxSide<Naive>>(bytes));
     AddPeers(report, options, workload);
     report.Must(
         AtMostTimes(Name(workload), Name(workload, "dmamap-trusting"), 1.1));
     if (bytes == 64) report.Must(AtMost(Name(workload), "", 12));
-    if (kContrast) {
-      report.Must(TimesFaster(Name(workload), Name(workload, "naive"), 3));
-    }
+    report.Must(TimesFaster(Name(workload), Name(workload, "naive"), 3));
     for (const peers::RingImplementation& peer : peers::RingPeers()) {
       if (absl::StartsWith(workload, peer.prefix)) {
         report.Must(TimesFaster(Name(workload), Name(workload, peer.name), 1));
       }
     }
   }
+}
+
+template <class Kind>
+void AddTransmit(Report& report, const RingRowOptions& options,
+                 absl::string_view format) {
+  const std::string workload = absl::StrCat("tx64_", format);
+  AddRow(report, options, workload, "dmamap", SideOf<DmamapTxSide<Kind>>(64));
+  AddRow(report, options, workload, "dmamap-each",
+         SideOf<DmamapTxSide<Kind, TxPace::kEach>>(64));
+  report.Must(TimesFaster(Name(workload), Name(workload, "dmamap-each"), 1));
 }
 
 void AddDomain(Report& report, const RingRowOptions& options) {
@@ -236,16 +245,19 @@ void AddDomain(Report& report, const RingRowOptions& options) {
 }  // namespace
 
 void AddRingRows(Report& report, const RingRowOptions& options) {
-  AddReceive<RxI8255x>(report, options, "i8255x");
-  AddReceive<RxE1000, NaiveE1000Side>(report, options, "e1000");
-  AddReceive<RxAdvanced>(report, options, "advanced");
-  AddReceive<RxSplit, NaiveSplitSide>(report, options, "split");
-  AddReceive<RxPacked>(report, options, "packed");
+  constexpr Contrast kBoth = Contrast::kOtherPolicies;
+  AddReceive<RxI8255x, NaiveListLoop>(report, options, "i8255x");
+  AddReceive<RxE1000, NaiveArrayLoop<E1000Layout::kLegacy>>(report, options,
+                                                            "e1000", kBoth);
+  AddReceive<RxAdvanced, NaiveArrayLoop<E1000Layout::kAdvanced>>(
+      report, options, "advanced");
+  AddReceive<RxSplit, NaiveSplitLoop>(report, options, "split", kBoth);
+  AddReceive<RxPacked, NaivePackedLoop>(report, options, "packed");
   AddDomain(report, options);
-  AddRow(report, options, "tx64_e1000", "dmamap",
-         SideOf<DmamapTxSide<TxE1000>>(64));
-  AddRow(report, options, "tx64_split", "dmamap",
-         SideOf<DmamapTxSide<TxSplit>>(64));
+  AddTransmit<TxI8255x>(report, options, "i8255x");
+  AddTransmit<TxE1000>(report, options, "e1000");
+  AddTransmit<TxSplit>(report, options, "split");
+  AddTransmit<TxPacked>(report, options, "packed");
 }
 
 }  // namespace dmamap::bench

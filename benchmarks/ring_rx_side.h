@@ -27,17 +27,19 @@
 #include "nicring/e1000.h"
 #include "nicring/i8255x.h"
 #include "nicring/intel_advanced.h"
-#include "nicring/page_flip.h"
 #include "nicring/receiver.h"
-#include "nicring/recycle.h"
 #include "nicring/rx_ring.h"
 #include "nicring/virtio.h"
 #include "testing/device_port.h"
+#include "testing/driver_side.h"
 #include "testing/sim_e1000.h"
 #include "testing/sim_i8255x.h"
 #include "testing/sim_virtio.h"
 
 namespace dmamap::bench {
+
+using testing_bench::FlipPolicies;
+using testing_bench::RecyclePolicies;
 
 inline constexpr std::uint32_t kRingEntries = 256;
 inline constexpr std::uint32_t kRingRoom = 2048;
@@ -100,17 +102,6 @@ struct RxPacked {
       virtio::kVersion1 | virtio::kEventIndex | virtio::kRingPacked;
 };
 
-// --- Policies ----------------------------------------------------------------
-
-struct RecyclePolicies : RxPolicies {
-  template <Mapper MapperType, BufferPool Pool>
-  using Refill = Recycle<MapperType, Pool>;
-};
-struct FlipPolicies : RxPolicies {
-  template <Mapper MapperType, BufferPool Pool>
-  using Refill = PageFlip<MapperType, Pool>;
-};
-
 // --- The side ----------------------------------------------------------------
 
 // The bytes of every frame.
@@ -125,14 +116,14 @@ inline std::vector<std::byte> RingFrame(std::size_t bytes) {
 // Counts, and gives the buffer back at once.
 class NullSink {
  public:
-  explicit NullSink(std::size_t bytes) : frame_(RingFrame(bytes)) {}
+  explicit NullSink(std::size_t bytes)
+      : frame_(RingFrame(bytes)), length_(frame_.size()) {}
 
-  BufferFate Deliver(const RxFrame& frame) {
+  [[gnu::always_inline]] BufferFate Deliver(const RxFrame& frame) {
     ++frames_;
-    wrong_ += frame.length != frame_.size();
-    if (compare_ && frame.length == frame_.size()) [[unlikely]] {
-      wrong_ += std::memcmp(frame.data, frame_.data(), frame_.size()) != 0;
-    }
+    wrong_ += frame.length != length_;
+    if (compare_) [[unlikely]]
+      Compare(frame);
     return BufferFate::kReturn;
   }
   const std::vector<std::byte>& frame() const { return frame_; }
@@ -141,7 +132,13 @@ class NullSink {
   void set_compare(bool compare) { compare_ = compare; }
 
  private:
+  [[gnu::noinline]] void Compare(const RxFrame& frame) {
+    wrong_ += frame.length == length_ &&
+              std::memcmp(frame.data, frame_.data(), length_) != 0;
+  }
+
   std::vector<std::byte> frame_;
+  std::size_t length_;
   std::uint64_t frames_ = 0;
   std::uint64_t wrong_ = 0;
   bool compare_ = true;

@@ -6,7 +6,8 @@
 
 // dmamap's transmit ring as a peers::RingSide. The driver's part of a burst:
 // take back the frames of the burst before, post as many of one segment, ring
-// once.
+// once. With TxPace::kEach one frame is taken back, one posted and the device
+// told of it, before the next, as a driver without batches does.
 
 #include <algorithm>
 #include <cstddef>
@@ -18,10 +19,12 @@
 #include "benchmarks/ring_rx_side.h"
 #include "dma/address.h"
 #include "nicring/e1000_tx.h"
+#include "nicring/i8255x_tx.h"
 #include "nicring/tx_queue.h"
 #include "nicring/tx_ring.h"
 #include "nicring/virtio_tx.h"
 #include "testing/sim_e1000_tx.h"
+#include "testing/sim_i8255x_tx.h"
 #include "testing/sim_virtio_tx.h"
 
 namespace dmamap::bench {
@@ -43,7 +46,25 @@ struct TxSplit {
       virtio::kVersion1 | virtio::kEventIndex;
 };
 
-template <class Kind>
+struct TxPacked {
+  using Format = VirtioPackedTxFormat;
+  struct Device : SimVirtioTx<IdentityPort> {
+    explicit Device(IdentityPort* port)
+        : SimVirtioTx<IdentityPort>(
+              port, {.event_index = true, .layout = VirtioLayout::kPacked}) {}
+  };
+  static constexpr std::uint64_t kFeatures =
+      virtio::kVersion1 | virtio::kEventIndex | virtio::kRingPacked;
+};
+struct TxI8255x {
+  using Format = I8255xTxFormat;
+  using Device = SimI8255xTx<IdentityPort>;
+  static constexpr std::uint64_t kFeatures = 0;
+};
+
+enum class TxPace : std::uint8_t { kBurst, kEach };
+
+template <class Kind, TxPace kPace = TxPace::kBurst>
 class DmamapTxSide final : public peers::RingSide {
  public:
   // Null when it did not start.
@@ -61,14 +82,13 @@ class DmamapTxSide final : public peers::RingSide {
     return true;
   }
   std::size_t Driver(std::size_t n) override {
-    const std::size_t done = ring_.Poll(n, sink_, device_).done;
-    for (std::size_t i = 0; i < n; ++i) {
-      const TxSegment segment{PhysAddrOf(&memory_[next_ * kStride]),
-                              static_cast<std::uint32_t>(frame_.size())};
-      if (!ring_.Post({{&segment, 1}, next_}).ok()) ++wrong_;
-      next_ = next_ + 1 == kRingEntries ? 0 : next_ + 1;
+    const std::size_t step = kPace == TxPace::kEach ? 1 : n;
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < n; i += step) {
+      done += ring_.Poll(step, sink_, device_).done;
+      for (std::size_t k = 0; k < step; ++k) Post();
+      ring_.Kick(device_);
     }
-    ring_.Kick(device_);
     return done;
   }
   std::uint64_t failures() override {
@@ -87,6 +107,13 @@ class DmamapTxSide final : public peers::RingSide {
   explicit DmamapTxSide(std::size_t bytes)
       : frame_(RingFrame(bytes)), memory_(kRingEntries * kStride) {}
 
+  void Post() {
+    const std::byte* const data = &memory_[next_ * kStride];
+    const TxSegment segment{PhysAddrOf(data),
+                            static_cast<std::uint32_t>(frame_.size()), data};
+    if (!ring_.Post({{&segment, 1}, next_}).ok()) ++wrong_;
+    next_ = next_ + 1 == kRingEntries ? 0 : next_ + 1;
+  }
   bool Start() {
     for (std::size_t i = 0; i < kRingEntries; ++i) {
       std::copy(frame_.begin(), frame_.end(), &memory_[i * kStride]);
@@ -94,7 +121,8 @@ class DmamapTxSide final : public peers::RingSide {
     return ring_
                .Init(&mapper_, {.entries = kRingEntries,
                                 .max_segments = 1,
-                                .features = Kind::kFeatures})
+                                .features = Kind::kFeatures,
+                                .room = 1536})
                .ok() &&
            ring_.Start(device_).ok();
   }
