@@ -18,13 +18,28 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+// Before all headers: an assertion that fails fails the execution.
+#define DMAMAP_ASSERT_HANDLER(text, file, line) ::dmamap::AssertionFailed(text)
+namespace dmamap {
+void AssertionFailed(const char *text);
+}  // namespace dmamap
+
+#include "dma/atom.h"
+#include "dma/sync.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
 #include "testing/sched/explore.h"
 
 namespace dmamap {
+
+void AssertionFailed(const char *text) {
+  if (sched::Engine::Current() == nullptr) __builtin_trap();
+  sched::Check(false, text);
+}
+
 namespace {
 
 constexpr auto kRead = Permission::kRead;
@@ -193,7 +208,7 @@ Scene Replace(FrontPolicy front, Way way) {
           {{9, {2, 0, 3}}, {9, {2, 0, 3}}},
           way};
 }
-// The record serves another place; a third mapping stays.
+// To another place, as the old one stays buried; a third mapping stays.
 Scene Move(FrontPolicy front, Way way = Way::kIotlb) {
   return {"move",
           With(front),
@@ -215,6 +230,20 @@ Scene ReplaceOne(FrontPolicy front) {
             w.Add(Entry(8, 15, 3));
           },
           {}};
+}
+// The removed one has to leave for what comes on its pages, which gets its
+// record and does not cover the byte; a third mapping stays.
+constexpr std::uint64_t kBefore = 1, kBehind = 12;  // where it comes
+Scene Recycle(FrontPolicy front, std::uint64_t at, Way way = Way::kIotlb) {
+  return {at == kBefore ? "recycle_before" : "recycle_behind",
+          With(front),
+          {Entry(8, 15, 2), Entry(24, 31, 1)},
+          [at](World &w) {
+            w.Remove(8, 8);
+            w.Add(Entry(at, at + 7, 3));
+          },
+          {{9, {2, 0}}, {at == kBefore ? 3u : 17u, {0, 0, 3}}, {25, {1}}},
+          way};
 }
 Scene ClearAll(FrontPolicy front, Way way = Way::kIotlb) {
   return {"clear",
@@ -470,7 +499,8 @@ TEST_P(IotlbSched, Walk) {
   for (std::uint64_t i = 0; i < 7; ++i) {
     two.start.push_back(Entry(64 + 16 * i, 71 + 16 * i, 4));
   }
-  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam()), two}) {
+  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam()), two,
+                             Recycle(GetParam(), kBehind)}) {
     sched::Options options = Bounds(1, 2);
     options.name = scene.name;
     const sched::Report report = sched::Explore(options, WalkBody(scene, 1));
@@ -512,6 +542,255 @@ sched::Body TranslateBody(const Scene &scene) {
   };
 }
 
+// --- Records that serve elsewhere while somebody reads them.
+
+enum class Ask : std::uint8_t { kWalk, kNext, kTranslate, kReverse, kLookup };
+
+// Asks for bytes [0, 10] of [8, 15], by a walk a leaf at a time or an entry at
+// a time, by memory, or for byte 9; a copy of the record's next life must not
+// be taken for an answer.
+template <class I>
+void AskOnce(const I &iotlb, Ask ask) {
+  const IotlbEntry old = Entry(8, 15, 2);
+  const auto visit = [&](const IotlbEntry &entry) {
+    sched::Check(entry == old, "a mapping outside of the query");
+  };
+  switch (ask) {
+    case Ask::kWalk:
+      iotlb.ForEach(RangeOf(0, 10), visit);
+      break;
+    case Ask::kNext: {
+      const Result<IotlbEntry> region = iotlb.Region(Iova(9));
+      if (region.ok()) visit(*region);
+      break;
+    }
+    case Ask::kTranslate: {
+      std::uint64_t at = 0;
+      const auto emit = [&](const Segment &s) {
+        sched::Check(s.range.first().value() == at, "a gap");
+        at = s.range.last().value() + 1;
+        sched::Check(s.kind == SegmentKind::kMiss ||
+                         (s.range == RangeOf(8, 10) && s.token == 2 &&
+                          s.address == old.address),
+                     "a mapping outside of the query");
+        return true;
+      };
+      (void)iotlb.ForEachSegment(RangeOf(0, 10), kRead, emit).ok();
+      sched::Check(at == 11, "not all of it");
+      break;
+    }
+    case Ask::kReverse:
+      // From before it on, so that its beginning alone puts it in the range.
+      iotlb.ForEachMappingOf(*PhysRange::FromSize(old.address - 8, 11), visit);
+      break;
+    case Ask::kLookup: {
+      const Result<Translation> t = iotlb.Lookup(Iova(9), kRead);
+      sched::Check(!t.ok() || *t == TranslationOf(old, Iova(9)),
+                   "a mapping outside of the query");
+      break;
+    }
+  }
+}
+
+template <class Policies>
+sched::Body RecycleBody(FrontPolicy front, std::uint64_t comes, Ask ask) {
+  return [=] {
+    BasicIotlb<Policies> iotlb;
+    sched::Check(iotlb.Init(With(front)).ok(), "Init");
+    sched::Check(iotlb.Add(Entry(8, 15, 2)).ok(), "Add");
+    sched::Check(iotlb.Add(Entry(24, 31, 1)).ok(), "Add");
+    sched::RunThreads(
+        {[&] {
+           sched::Check(iotlb.Remove(RangeOf(8, 8)).ok(), "Remove");
+           sched::Check(iotlb.Add(Entry(comes, comes + 7, 3)).ok(), "Add");
+         },
+         [&] { AskOnce(iotlb, ask); }},
+        [&] { sched::Check(iotlb.CheckInvariants(), "invariants"); });
+  };
+}
+
+struct ReversePolicies : SchedPolicies {
+  static constexpr bool kReverse = true;
+};
+
+// What asks by the entry asks where the next life begins before the byte: one
+// that begins behind it ends the search, and rightly.
+std::uint64_t WorstFor(Ask ask) {
+  return ask == Ask::kLookup || ask == Ask::kNext ? kBefore : kBehind;
+}
+constexpr Ask kAsks[] = {Ask::kWalk, Ask::kNext, Ask::kTranslate, Ask::kReverse,
+                         Ask::kLookup};
+
+TEST_P(IotlbSched, RecycledRecords) {
+  sched::Options options = Bounds(1, 2);
+  options.name = "recycled";
+  for (const Ask ask : kAsks) {
+    const sched::Report report = sched::Explore(
+        options, RecycleBody<ReversePolicies>(GetParam(), WorstFor(ask), ask));
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+    EXPECT_GT(report.executions, 40u) << report;
+  }
+  ExploreAll(Recycle(GetParam(), kBefore), Bounds(1, 2));
+  ExploreAll(Recycle(GetParam(), kBehind, Way::kHint), Bounds(1, 2));
+}
+// The scene is what it says: the same record, of another range.
+TEST(IotlbSchedRecycled, TheRecordServesAgain) {
+  BasicIotlb<IotlbPolicies> iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  ASSERT_TRUE(iotlb.Add(Entry(8, 15, 2)).ok());
+  const auto old = iotlb.First(Range::Whole());
+  ASSERT_EQ(*iotlb.Remove(RangeOf(8, 8)), 1u);
+  ASSERT_TRUE(iotlb.Add(Entry(kBehind, kBehind + 7, 3)).ok());
+  EXPECT_TRUE(iotlb.First(Range::Whole()) == old);
+}
+
+// Negative control: as if nobody asked for the node's version behind the copy
+// of a record (tree_walk.h, iotlb_index.h). A load of the version says what it
+// said when the node was entered, if the last fence before this check's was
+// that of Read (record.h); the writer's loads are left alone.
+template <class T>
+class Trusting;
+
+}  // namespace
+
+template <>
+struct AtomTraits<Trusting> : AtomTraits<sched::Atomic> {
+  static inline bool behind_read = false, skips = false;
+  static inline std::size_t skipped = 0;
+
+  static void Fence(std::memory_order order, sched::Site site) {
+    if (sched::ThreadIndex() == 1) {
+      const bool check = sched::FunctionName(site.function) == "IsStill";
+      const bool of_node = sched::BaseName(site) == "tree_node.h";
+      skips = check && of_node && behind_read;
+      behind_read = check && !of_node;
+    }
+    AtomTraits<sched::Atomic>::Fence(order, site);
+  }
+};
+
+namespace {
+
+template <class T>
+class Trusting : public sched::Atomic<T> {
+ public:
+  using sched::Atomic<T>::Atomic;
+  T load(std::memory_order order,
+         sched::Site site = sched::Site::Here()) const {
+    using Traits = AtomTraits<Trusting>;
+    const bool reader = sched::ThreadIndex() == 1;
+    if (reader && std::exchange(Traits::skips, false)) {
+      ++Traits::skipped;
+      return entered_;
+    }
+    const T value = sched::Atomic<T>::load(order, site);
+    if (reader && sched::FunctionName(site.function) == "Version") {
+      entered_ = value;
+    }
+    return value;
+  }
+
+ private:
+  mutable T entered_{};
+};
+
+struct TrustingPolicies : ReversePolicies {
+  template <class T>
+  using Atom = Trusting<T>;
+};
+
+TEST(IotlbSchedRecycled, EachReaderAsksForTheVersionBehindTheCopy) {
+  for (const Ask ask : kAsks) {
+    AtomTraits<Trusting>::skipped = 0;
+    const sched::Report report = sched::Explore(
+        Bounds(1, 2),
+        RecycleBody<TrustingPolicies>(FrontPolicy::kOff, WorstFor(ask), ask));
+    EXPECT_GT(AtomTraits<Trusting>::skipped, 0u);
+    // Who cuts a range into segments asserts what he is given.
+    EXPECT_EQ(report.failure, ask == Ask::kTranslate
+                                  ? "T2: entry.range.Overlaps(query_)"
+                                  : "T2: a mapping outside of the query")
+        << static_cast<int>(ask) << report;
+  }
+}
+
+// --- Two that change, with the IOTLB's lock, and misses.
+
+struct LockedPolicies : SchedPolicies {
+  using WriterLock = BasicSpinLock<sched::Atomic>;
+};
+
+// A mapping comes, and is used in a section, as another writer clears all: if
+// it has gone by that, its memory may be freed.
+sched::Body ClearBesideAdd() {
+  return [] {
+    BasicIotlb<LockedPolicies> iotlb;
+    BasicIotlb<LockedPolicies>::Reader reader;
+    sched::Atomic<int> added(0);
+    sched::Plain<int> memory(7);
+    sched::Check(iotlb.Init(With(FrontPolicy::kOff)).ok(), "Init");
+    sched::Check(reader.Init(iotlb).ok(), "Reader::Init");
+    sched::RunThreads(
+        {[&] {
+           iotlb.Clear();
+           if (added.load(std::memory_order_acquire) == 1 &&
+               !iotlb.Lookup(Iova(9), kRead).ok()) {
+             memory = 0;
+           }
+         },
+         [&] {
+           sched::Check(iotlb.Add(Entry(8, 15, 2)).ok(), "Add");
+           const BasicIotlb<LockedPolicies>::Reader::Section section(reader);
+           const bool found = reader.Lookup(Iova(9), kRead).ok();
+           added.store(1, std::memory_order_release);
+           if (found) sched::Check(memory == 7, "freed memory");
+         }},
+        [&] { sched::Check(iotlb.CheckInvariants(), "invariants"); });
+  };
+}
+
+// A miss is reported twice as its mapping comes: it is new once at most, and
+// answered in the end.
+sched::Body MissBesideAdd() {
+  return [] {
+    SchedIotlb iotlb;
+    sched::Check(
+        iotlb.Init({.front_policy = FrontPolicy::kOff, .pending_misses = 2})
+            .ok(),
+        "Init");
+    sched::RunThreads(
+        {[&] { sched::Check(iotlb.Add(Entry(8, 15, 2)).ok(), "Add"); },
+         [&] {
+           const MissReport first = iotlb.ReportMiss(Iova(9), kRead);
+           const MissReport second = iotlb.ReportMiss(Iova(9), kRead);
+           const bool once = first == MissReport::kNew
+                                 ? second == MissReport::kPending ||
+                                       second == MissReport::kAnswered
+                                 : first == MissReport::kAnswered &&
+                                       second == MissReport::kAnswered;
+           sched::Check(once, "reported twice");
+         }},
+        [&] {
+          std::size_t waiting = 0;
+          iotlb.ForEachPendingMiss([&](const PendingMiss &) { ++waiting; });
+          sched::Check(waiting == 0, "an answered miss still waits");
+        });
+  };
+}
+
+TEST(IotlbSchedWriters, ClearBesideAddAndMissBesideAdd) {
+  for (const bool clear : {true, false}) {
+    sched::Options options = Bounds(1, 2);
+    options.name = clear ? "clear_beside_add" : "miss_beside_add";
+    const sched::Report report =
+        sched::Explore(options, clear ? ClearBesideAdd() : MissBesideAdd());
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+    EXPECT_GT(report.executions, 40u) << report;
+    testing::Test::RecordProperty(options.name,
+                                  std::to_string(report.executions));
+  }
+}
+
 // A region that a neighbour makes longer, and that then loses its beginning.
 sched::Body RegionBody(FrontPolicy front, MergePolicy merge) {
   return [front, merge] {
@@ -546,7 +825,8 @@ sched::Body RegionBody(FrontPolicy front, MergePolicy merge) {
 TEST_P(IotlbSched, TranslateAndRegion) {
   sched::Options options = Bounds(1, 2);
   sched::Report report;
-  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam())}) {
+  for (const Scene &scene : {Move(GetParam()), ReplaceOne(GetParam()),
+                             Recycle(GetParam(), kBehind)}) {
     options.name = scene.name;
     report = sched::Explore(options, TranslateBody(scene));
     EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
@@ -624,6 +904,11 @@ TEST(IotlbSched, WeakerOrdersOfWalksAreFound) {
     ExpectFound({.function = "Start"}, body);            // S2
     ExpectFound({.function = "PublishRootWord"}, body);  // S1
   }
+}
+
+TEST(IotlbSched, WeakerOrdersOfLocksAreFound) {
+  ExpectFound({.function = "unlock"}, MissBesideAdd());    // U1
+  ExpectFound({.function = "try_lock"}, MissBesideAdd());  // L1
 }
 
 TEST(IotlbSched, WeakerOrdersOfSectionsAreFound) {

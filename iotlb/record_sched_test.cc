@@ -1,7 +1,7 @@
 // Copyright 2026 The dmamap Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// One record, and one reader's sections, under the deterministic scheduler:
+// One record, one reader's sections, and the dirty bitmap, under the scheduler:
 // every execution there is, and each order made weaker.
 
 #include <gtest/gtest.h>
@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "iotlb/dirty.h"
 #include "iotlb/oracle_for_test.h"
 #include "iotlb/reclaim.h"
 #include "iotlb/record.h"
@@ -144,6 +145,57 @@ TEST(SectionSched, EachOrderIsNeeded) {
     return order.starts_with("sync.h");
   });
   EXPECT_EQ(unneeded, std::vector<std::string>{});
+}
+
+// --- The dirty bitmap, against a harvest.
+
+// A device writes a page twice, and marks it each time; a migration harvests
+// and copies what is dirty, in the end once more: then it has the last write.
+// Another device marks the next page, whose bit lies in the same word.
+sched::Body SetAgainstHarvest() {
+  return [] {
+    DirtyMap<HeapMemory, sched::Atomic> dirty;
+    sched::Check(dirty.Init(RangeOf(0, 0x1fff), PageSize()).ok(), "Init");
+    sched::Atomic<int> page(0);
+    sched::Plain<int> other(0);
+    int copy = 0;
+    bool other_dirty = false;
+    const auto harvest = [&] {
+      std::array<std::uint64_t, 1> bits{};
+      const Result<std::uint64_t> count =
+          dirty.Harvest(RangeOf(0, 0x1fff), PageSize(), bits);
+      sched::Check(count.ok() && *count <= 2, "Harvest");
+      if ((bits[0] & 1) != 0) copy = page.load(std::memory_order_relaxed);
+      if ((bits[0] & 2) == 0) return;
+      sched::Check(!other_dirty, "dirty twice");
+      sched::Check(other == 1, "marked before the write");
+      other_dirty = true;
+    };
+    sched::RunThreads({[&] {
+                         for (const int value : {1, 2}) {
+                           // relaxed: the bitmap has to see to the order.
+                           page.store(value, std::memory_order_relaxed);
+                           dirty.Set(RangeOf(8, 9));
+                         }
+                       },
+                       [&] {
+                         other = 1;
+                         dirty.Set(RangeOf(0x1000, 0x1000));
+                       },
+                       harvest},
+                      [&] {
+                        harvest();
+                        sched::Check(copy == 2, "a write is lost");
+                        sched::Check(other_dirty, "a mark is lost");
+                      });
+  };
+}
+
+TEST(DirtySched, NoWriteIsLost) { ExploreAll("dirty", SetAgainstHarvest()); }
+
+TEST(DirtySched, EachOrderIsNeeded) {
+  EXPECT_EQ(sched::UnneededOrders(Everything("dirty"), SetAgainstHarvest()),
+            std::vector<std::string>{});
 }
 
 }  // namespace
