@@ -30,7 +30,8 @@
 
 namespace dmamap::bench {
 
-template <FrontPolicy kFront>
+// Lookups are by page, as a page table's; kFull: with token and extent.
+template <FrontPolicy kFront, bool kFull = false>
 class DmamapIotlb {
   struct Policies : IotlbPolicies {
     using WriterLock = SpinLock;
@@ -46,8 +47,14 @@ class DmamapIotlb {
     explicit Reader(Iotlb& iotlb) { (void)reader_->Init(iotlb).ok(); }
 
     std::uint64_t Lookup(std::uint64_t iova) {
-      const Result<PageTranslation> t = reader_->LookupPage(Iova(iova), kRead);
-      return t.ok() ? t->address.value() : 0;
+      if constexpr (kFull) {
+        const Result<Translation> t = reader_->Lookup(Iova(iova), kRead);
+        return t.ok() ? t->address.value() : 0;
+      } else {
+        const Result<PageTranslation> t =
+            reader_->LookupPage(Iova(iova), kRead);
+        return t.ok() ? t->address.value() : 0;
+      }
     }
     std::uint64_t LookupShared(std::uint64_t iova) { return Lookup(iova); }
 

@@ -27,12 +27,10 @@ inline constexpr Permission kAllPermissions[] = {
 template <class I>
 std::optional<std::string> DifferenceAt(const IotlbOracle &oracle,
                                         const I &iotlb, Iova at) {
-  if (oracle.CanJudgeRegions()) {
-    const Result<IotlbEntry> want = oracle.Region(at);
-    const Result<IotlbEntry> got = iotlb.Region(at);
-    if (want.ok() != got.ok() || (want.ok() && *want != *got)) {
-      return "Region of " + Show(Range::Byte(at));
-    }
+  const Result<IotlbEntry> region = oracle.Region(at);
+  const Result<IotlbEntry> found = iotlb.Region(at);
+  if (region.ok() != found.ok() || (region.ok() && *region != *found)) {
+    return "Region of " + Show(Range::Byte(at));
   }
   for (const Permission wanted : kAllPermissions) {
     const Result<Translation> want = oracle.Lookup(at, wanted);

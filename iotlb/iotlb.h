@@ -195,7 +195,8 @@ class BasicIotlb {
 
   // The mapping that covers `at`, joined with all that continues it on either
   // side (what MergePolicy::kMerge would have made of them): what
-  // VDUSE_IOTLB_GET_FD returns. kNotMapped. O(k log n) for k mappings joined.
+  // VDUSE_IOTLB_GET_FD returns. Where several continue it, the first in order
+  // is taken. kNotMapped. O(k log n) for k mappings joined.
   Result<IotlbEntry> Region(Iova at) const;
 
   // kReverse: calls `visit(const IotlbEntry&)` for each mapping of memory in

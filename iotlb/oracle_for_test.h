@@ -46,6 +46,7 @@ class IotlbOracle {
     }
     if (options_.overlap_policy == OverlapPolicy::kRefuse &&
         !Overlapping(entry.range).empty()) {
+      ++refused_overlap_;
       return Error::kOverlap;
     }
     const bool free = Overlapping(entry.range).empty();
@@ -68,7 +69,10 @@ class IotlbOracle {
     }
     if (options_.limit != 0 &&
         entries_.size() + 1 - joined.size() > options_.limit) {
-      if (options_.limit_policy == LimitPolicy::kRefuse) return Error::kLimit;
+      if (options_.limit_policy == LimitPolicy::kRefuse) {
+        ++refused_limit_;
+        return Error::kLimit;
+      }
       entries_.erase(Oldest());
       ++retired_;
     }
@@ -114,10 +118,12 @@ class IotlbOracle {
       entries_.erase(Oldest());
       ++retired_;
     }
+    removed_ += hit.size();
     return hit.size();
   }
 
-  // What merging would make of all that continues the mapping at `at`.
+  // What merging would make of all that continues the mapping at `at`; of
+  // several that do, the first in order.
   Result<IotlbEntry> Region(Iova at) const {
     const std::vector<IotlbEntry> start = Overlapping(Range::Byte(at));
     if (start.empty()) return Error::kNotMapped;
@@ -125,16 +131,15 @@ class IotlbOracle {
     for (bool grown = true; grown;) {
       grown = false;
       for (const Aged &aged : entries_) {
-        if (Follows(aged.entry, region)) {
-          region.address = aged.entry.address;
-          region.range = RangeOf(aged.entry.range.first().value(),
-                                 region.range.last().value());
-          grown = true;
-        } else if (Follows(region, aged.entry)) {
-          region.range = RangeOf(region.range.first().value(),
-                                 aged.entry.range.last().value());
-          grown = true;
-        }
+        const bool before = Follows(aged.entry, region);
+        if (!before && !Follows(region, aged.entry)) continue;
+        if (before) region.address = aged.entry.address;
+        region.range = before ? RangeOf(aged.entry.range.first().value(),
+                                        region.range.last().value())
+                              : RangeOf(region.range.first().value(),
+                                        aged.entry.range.last().value());
+        grown = true;
+        break;
       }
     }
     return region;
@@ -168,10 +173,26 @@ class IotlbOracle {
     if (at == entries_.end()) return Error::kNotMapped;
     const IotlbEntry entry = at->entry;
     entries_.erase(at);
+    ++removed_;
     return entry;
   }
 
-  void Clear() { entries_.clear(); }
+  // The one behind `skip` others, in order, that overlap `range`.
+  std::optional<IotlbEntry> RemoveOverlapping(Range range, std::size_t skip) {
+    for (auto at = entries_.begin(); at != entries_.end(); ++at) {
+      if (!at->entry.range.Overlaps(range) || skip-- != 0) continue;
+      const IotlbEntry entry = at->entry;
+      entries_.erase(at);
+      ++removed_;
+      return entry;
+    }
+    return std::nullopt;
+  }
+
+  void Clear() {
+    removed_ += entries_.size();
+    entries_.clear();
+  }
 
   Result<Translation> Lookup(Iova at, Permission wanted) const {
     bool covered = false;
@@ -221,15 +242,14 @@ class IotlbOracle {
     return std::nullopt;
   }
 
-  // With overlaps, which of several continues is a matter of order.
-  bool CanJudgeRegions() const {
-    return options_.overlap_policy == OverlapPolicy::kRefuse;
-  }
   // The entry that the limit would retire. REQUIRES: size() > 0.
   const IotlbEntry &OldestEntry() { return Oldest()->entry; }
   std::size_t size() const { return entries_.size(); }
   std::uint64_t retired() const { return retired_; }
   std::uint64_t added() const { return added_; }
+  std::uint64_t removed() const { return removed_; }
+  std::uint64_t refused_limit() const { return refused_limit_; }
+  std::uint64_t refused_overlap() const { return refused_overlap_; }
   std::uint64_t merges() const { return merges_; }
   std::uint64_t splits() const { return cut_; }
   const IotlbOptions &options() const { return options_; }
@@ -302,7 +322,8 @@ class IotlbOracle {
   std::vector<Aged> entries_;
   std::uint64_t next_age_ = 0;
   std::uint64_t retired_ = 0;
-  std::uint64_t added_ = 0, merges_ = 0, cut_ = 0;
+  std::uint64_t added_ = 0, removed_ = 0, merges_ = 0, cut_ = 0;
+  std::uint64_t refused_limit_ = 0, refused_overlap_ = 0;
 };
 
 }  // namespace dmamap::inline v0
