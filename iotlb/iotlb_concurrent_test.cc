@@ -159,6 +159,69 @@ bool LinearizablePage(const std::array<Place, kPlaces> &places, std::uint64_t i,
   });
 }
 
+// What the readers met, so that a run in which they met nothing does not pass.
+struct Met {
+  std::atomic<std::uint64_t> hits{0}, misses{0};
+  std::atomic<std::uint64_t> during{0};  // answers as a change was under way
+
+  bool enough() const { return hits >= 200 && misses >= 200 && during >= 10; }
+};
+
+// The same of the segments of places `i` and `i + 1`: each mapped one is of a
+// version of its place, and a miss of one that has none.
+template <class I>
+bool LinearizableSegments(const std::array<Place, kPlaces> &places,
+                          std::uint64_t i, const I &iotlb) {
+  std::array<std::uint64_t, 2> oldest{}, newest{};
+  for (std::size_t p = 0; p < 2; ++p) oldest[p] = places[i + p].done.load();
+  std::array<Segment, 8> out;
+  const Range query = RangeOf(i * kPlaceBytes, (i + 2) * kPlaceBytes - 1);
+  const std::size_t n = iotlb.Translate(query, Permission::kRead, out);
+  for (std::size_t p = 0; p < 2; ++p) newest[p] = places[i + p].begun.load();
+  Iova at = query.first();
+  for (std::size_t k = 0; k < n; ++k) {
+    const Segment &s = out[k];
+    if (s.range.first() != at) return false;
+    at = s.range.last() + 1;
+    for (std::size_t p = 0; p < 2; ++p) {
+      const Range place = PlaceRange(i + p);
+      if (!s.range.Overlaps(place)) continue;
+      const bool mapped = s.kind == SegmentKind::kMapped && s.range == place &&
+                          s.token % 2 == 1 && oldest[p] <= s.token &&
+                          s.token <= newest[p] &&
+                          s.address == PhysAddr(s.token * 0x10000);
+      const bool missed = s.kind == SegmentKind::kMiss &&
+                          (oldest[p] % 2 == 0 || newest[p] > oldest[p]);
+      if (!mapped && !missed) return false;
+    }
+  }
+  return n != 0 && out[n - 1].range.last() == query.last();
+}
+
+void ReadPlaces(const BasicIotlb<Contended> &iotlb,
+                BasicIotlb<Contended>::Reader &reader,
+                const std::array<Place, kPlaces> &places,
+                std::mt19937_64 &random, Met &met, std::atomic<int> &wrong) {
+  using I = BasicIotlb<Contended>;
+  const std::uint64_t i = random() % (kPlaces - 1);
+  for (std::uint64_t again = random() % 4; again < 4; ++again) {
+    const I::Reader::Section section(reader);
+    const auto look = [&](Iova at) {
+      const Result<Translation> t = reader.Lookup(at, Permission::kRead);
+      ++(t.ok() ? met.hits : met.misses);
+      if (places[i].begun.load() != places[i].done.load()) ++met.during;
+      return t;
+    };
+    if (!LinearizableLookup<I>(places, i, look)) ++wrong;
+    if (!LinearizablePage<I>(places, i, [&](Iova at) {
+          return reader.LookupPage(at, Permission::kRead);
+        })) {
+      ++wrong;
+    }
+  }
+  if (!LinearizableSegments(places, i, iotlb)) ++wrong;
+}
+
 class IotlbReadersAndWriter : public testing::TestWithParam<FrontPolicy> {};
 
 TEST_P(IotlbReadersAndWriter, EachAnswerWasRightAtSomeMoment) {
@@ -166,41 +229,25 @@ TEST_P(IotlbReadersAndWriter, EachAnswerWasRightAtSomeMoment) {
   I iotlb;
   ASSERT_TRUE(iotlb.Init({.front_policy = GetParam()}).ok());
   std::array<Place, kPlaces> places;
-  std::atomic<int> wrong{0};
+  std::atomic<int> wrong{0}, started{0};
   std::atomic<bool> stop{false};
+  Met met;
   std::vector<std::thread> readers;
   for (unsigned r = 0; r < 2; ++r) {
     readers.emplace_back([&, r] {
       std::mt19937_64 random(r);
       I::Reader reader;
       if (!reader.Init(iotlb).ok()) ++wrong;
+      ++started;
       while (!stop.load(std::memory_order_relaxed)) {
-        const std::uint64_t i = random() % kPlaces;
-        for (std::uint64_t again = random() % 4; again < 4; ++again) {
-          const I::Reader::Section section(reader);
-          if (!LinearizableLookup<I>(places, i, [&](Iova at) {
-                return reader.Lookup(at, Permission::kRead);
-              })) {
-            ++wrong;
-          }
-          if (!LinearizablePage<I>(places, i, [&](Iova at) {
-                return reader.LookupPage(at, Permission::kRead);
-              })) {
-            ++wrong;
-          }
-        }
-        std::array<Segment, 8> out;
-        const Range query = RangeOf(i * kPlaceBytes, (i + 2) * kPlaceBytes - 1);
-        const std::size_t n = iotlb.Translate(query, Permission::kRead, out);
-        if (n == 0 || out[0].range.first() != query.first() ||
-            out[n - 1].range.last() != query.last()) {
-          ++wrong;
-        }
+        ReadPlaces(iotlb, reader, places, random, met, wrong);
       }
     });
   }
+  while (started != 2) std::this_thread::yield();
   std::mt19937_64 random(99);
-  for (int step = 0; step < 30000; ++step) {
+  for (int step = 0; step < 10000 || (!met.enough() && step < 5000000);
+       ++step) {
     const std::uint64_t i = random() % kPlaces;
     Place &place = places[i];
     const std::uint64_t next = place.done.load() + 1;
@@ -219,6 +266,101 @@ TEST_P(IotlbReadersAndWriter, EachAnswerWasRightAtSomeMoment) {
   stop = true;
   for (std::thread &reader : readers) reader.join();
   EXPECT_EQ(wrong, 0);
+  EXPECT_TRUE(met.enough()) << met.hits << " hits, " << met.misses
+                            << " misses, " << met.during << " during a change";
+  EXPECT_TRUE(iotlb.CheckInvariants());
+}
+
+// Whole, with a hole in it, joined again by the piece that comes back, under
+// another that overlaps it and goes, and retired by a limit of mappings: the
+// ends of the place are what they were all the time but behind the last, and
+// each segment is of the version that is there.
+TEST(IotlbReadersAndWriterPieces, EachSegmentWasRightAtSomeMoment) {
+  using I = BasicIotlb<Contended>;
+  I iotlb;
+  ASSERT_TRUE(iotlb
+                  .Init({.limit = 3,
+                         .limit_policy = LimitPolicy::kRetireOldest,
+                         .remove_policy = RemovePolicy::kSplit,
+                         .merge_policy = MergePolicy::kMerge})
+                  .ok());
+  const Range hole = RangeOf(0x800, 0xfff);
+  std::atomic<std::uint64_t> begun{0}, done{0}, seen{0}, split{0}, during{0};
+  std::atomic<int> wrong{0};
+  std::atomic<bool> stop{false};
+  std::thread reader([&] {
+    while (!stop.load(std::memory_order_relaxed)) {
+      const std::uint64_t oldest = done.load();
+      std::array<Segment, 12> out;
+      const std::size_t n =
+          iotlb.Translate(RangeOf(0, 0x17ff), Permission::kRead, out);
+      const std::uint64_t newest = begun.load();
+      std::uint64_t at = 0, mapped = 0;
+      for (std::size_t k = 0; k < n; ++k) {
+        const Segment &s = out[k];
+        if (s.range.first() != Iova(at)) ++wrong;
+        at = s.range.last().value() + 1;
+        if (s.kind == SegmentKind::kMiss) {
+          // Nothing but the hole goes as a version lives.
+          if (oldest == newest && oldest % 2 == 1 && !hole.Contains(s.range)) {
+            ++wrong;
+          }
+          continue;
+        }
+        ++mapped;
+        if (s.kind != SegmentKind::kMapped || s.token < oldest ||
+            s.token > newest || s.token % 2 == 0 ||
+            s.address !=
+                PhysAddr(s.token * 0x10000) + s.range.first().value()) {
+          ++wrong;
+        }
+      }
+      if (at != 0x1800) ++wrong;
+      seen += mapped != 0 ? 1 : 0;
+      split += mapped > 1 ? 1 : 0;
+      during += oldest != newest ? 1 : 0;
+    }
+  });
+  const auto enough = [&] {
+    return seen >= 100 && split >= 10 && during >= 10;
+  };
+  std::uint64_t rounds = 0;
+  for (; rounds < 2000 || (!enough() && rounds < 1000000); ++rounds) {
+    const std::uint64_t token = 2 * rounds + 1;
+    const auto part = [&](std::uint64_t first, std::uint64_t last) {
+      const IotlbEntry entry{RangeOf(first, last),
+                             PhysAddr(token * 0x10000) + first,
+                             Permission::kReadWrite, token};
+      if (!iotlb.Add(entry).ok()) ++wrong;
+    };
+    begun.store(token);
+    part(0, 0x17ff);
+    done.store(token);
+    if (!iotlb.Remove(hole, RemoveMode::kDeferred).ok()) ++wrong;
+    part(0x800, 0xfff);
+    part(0x400, 0x13ff);  // overlaps it, and means the same
+    begun.store(token + 1);
+    if (rounds % 2 == 0) {
+      // Three others far away retire all that is here.
+      for (std::uint64_t far = 1; far <= 3; ++far) {
+        const IotlbEntry entry{RangeOf(far << 30, (far << 30) + 9),
+                               PhysAddr(far), Permission::kRead, 0};
+        if (!iotlb.Add(entry).ok()) ++wrong;
+      }
+    } else if (!iotlb.Remove(RangeOf(0, 0x17ff)).ok()) {
+      ++wrong;
+    }
+    done.store(token + 1);
+  }
+  stop = true;
+  reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_TRUE(enough()) << seen << " mapped, " << split << " split, " << during
+                        << " during a change";
+  const IotlbStats stats = iotlb.stats();
+  EXPECT_GE(stats.splits, rounds);
+  EXPECT_GE(stats.merges, 2 * rounds);
+  EXPECT_GE(stats.retired, rounds);
   EXPECT_TRUE(iotlb.CheckInvariants());
 }
 
@@ -253,7 +395,7 @@ TEST(IotlbSections, MemoryMayBeFreedBehindRemove) {
   std::array<std::uint64_t, 64> memory{};
   const Range range = RangeOf(0x1000, 0x1000 + sizeof(memory) - 1);
   std::atomic<bool> stop{false};
-  std::atomic<int> wrong{0};
+  std::atomic<int> wrong{0}, met{0};
   I::Reader reader;
   ASSERT_TRUE(reader.Init(iotlb).ok());
   std::thread device([&] {
@@ -261,6 +403,7 @@ TEST(IotlbSections, MemoryMayBeFreedBehindRemove) {
       const I::Reader::Section section(reader);
       const auto t = reader.Lookup(Iova(0x1000), Permission::kRead);
       if (!t.ok()) continue;
+      ++met;
       const auto *words =
           reinterpret_cast<const std::uint64_t *>(PointerTo(t->address));
       for (int i = 0; i < 64; ++i) {
@@ -268,7 +411,7 @@ TEST(IotlbSections, MemoryMayBeFreedBehindRemove) {
       }
     }
   });
-  for (std::uint64_t n = 1; n <= 3000; ++n) {
+  for (std::uint64_t n = 1; n <= 3000 || (met < 100 && n < 3000000); ++n) {
     memory.fill(n);
     if (!iotlb.Add({range, PhysAddrOf(memory.data()), Permission::kRead, n})
              .ok()) {
@@ -280,6 +423,50 @@ TEST(IotlbSections, MemoryMayBeFreedBehindRemove) {
   stop = true;
   device.join();
   EXPECT_EQ(wrong, 0);
+  EXPECT_GE(met, 100);
+}
+
+// --- The dirty bitmap.
+
+// Two devices write each page once, and mark it; a harvest beside them finds
+// each mark once, and what was written before it (or TSan sees a race).
+TEST(DirtyMapConcurrent, HarvestFindsEachMarkAndTheWriteBefore) {
+  constexpr std::uint64_t kPages = 4096;
+  DirtyMap<> dirty;
+  const Range window = RangeOf(0, kPages * 4096 - 1);
+  ASSERT_TRUE(dirty.Init(window, PageSize()).ok());
+  std::vector<std::uint64_t> written(kPages, 0);
+  std::atomic<int> started{0};
+  std::vector<std::thread> devices;
+  for (std::uint64_t d = 0; d < 2; ++d) {
+    devices.emplace_back([&, d] {
+      ++started;
+      while (started != 3) std::this_thread::yield();
+      for (std::uint64_t page = d; page < kPages; page += 2) {
+        written[page] = page + 1;
+        dirty.Set(Range::Byte(Iova(page * 4096 + 5)));
+        if (page % 64 < 2) std::this_thread::yield();
+      }
+    });
+  }
+  ++started;
+  std::vector<std::uint64_t> bits(kPages / 64);
+  std::vector<bool> found(kPages);
+  std::uint64_t count = 0, wrong = 0, turns = 0;
+  for (; count < kPages && turns < 10000000; ++turns) {
+    const std::uint64_t some = *dirty.Harvest(window, PageSize(), bits);
+    count += some;
+    if (some == 0) std::this_thread::yield();
+    for (std::uint64_t page = 0; some != 0 && page < kPages; ++page) {
+      if (((bits[page / 64] >> (page % 64)) & 1) == 0) continue;
+      wrong += found[page] || written[page] != page + 1 ? 1 : 0;
+      found[page] = true;
+    }
+  }
+  for (std::thread &device : devices) device.join();
+  EXPECT_EQ(count, kPages);
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(*dirty.Harvest(window, PageSize(), bits), 0u);
 }
 
 // --- Writers beside each other.
