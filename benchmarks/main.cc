@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "benchmarks/domain_rows.h"
 #include "benchmarks/engine.h"
+#include "benchmarks/iommu_rows.h"
 #include "benchmarks/iotlb_rows.h"
 #include "benchmarks/iova_rows.h"
 #include "benchmarks/load_rows.h"
@@ -75,6 +76,7 @@ absl::Status AddRows(const Options& options, const std::string& program,
     AddModeRows(report,
                 {.repetitions = options.repetitions, .quick = options.quick},
                 options.invalidation_ns);
+    AddIommuRows(report, {.quick = options.quick});
     AddE100Rows(report, options.frames);
     AddRingRows(report, {.quick = options.quick});
     AddLoadRows(report, options.load);

@@ -250,6 +250,12 @@ class SecondLevel {
     if (done) WriteBack(&slot, sizeof slot);
     return done;
   }
+  // A slot of level 2 is its region's alone. REQUIRES: the region's lock.
+  bool Replace(Slot& slot, unsigned level, TableEntry from, TableEntry to) {
+    if (level > 2) return Exchange(slot, from, to);
+    Store(slot, to);
+    return true;
+  }
   void WriteBack(const void* at, std::size_t bytes) {
     if constexpr (WritesBack<Memory>) {
       if (!options_.snoops) {

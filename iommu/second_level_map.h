@@ -145,7 +145,7 @@ auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
     }
     if (!pinned && !Pin(path)) return Step::kRetry;
     const TableEntry leaf = TableEntry::Leaf(bus, permission, path.level);
-    if (!Exchange(slot, entry, leaf)) {
+    if (!Replace(slot, path.level, entry, leaf)) {
       Drop(path, path.level + 1, 1, piece->at);
       return Step::kRetry;
     }

@@ -152,7 +152,9 @@ auto SecondLevel<M, P>::ChangeLeaf(Path& path, TableEntry leaf, Piece* piece,
   if (change != Change::kCheck) {
     const TableEntry now =
         change == Change::kClear ? TableEntry() : leaf.With(permission);
-    if (!Exchange(*path.slots[path.level], leaf, now)) return Step::kRetry;
+    if (!Replace(*path.slots[path.level], path.level, leaf, now)) {
+      return Step::kRetry;
+    }
   }
   piece->done = Size(path.level);
   if (change == Change::kClear) {

@@ -48,6 +48,21 @@ using Clock = std::chrono::steady_clock;
   }                                             \
   ASSERT_TRUE((started).ok()) << (machine).error()
 
+// Adds the time that it lives to a sum.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* seconds) : seconds_(seconds) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    *seconds_ += std::chrono::duration<double>(Clock::now() - begin_).count();
+  }
+
+ private:
+  double* seconds_;
+  Clock::time_point begin_ = Clock::now();
+};
+
 inline constexpr char kMac[] = "52:54:00:12:34:56";
 
 // Frame number n of a mix in which of twelve seven have 60 bytes, four 590 and
@@ -110,6 +125,7 @@ class Traffic {
   // Has frames [rx_next, rx_next + n) come in; at most `window` on their way.
   void Receive(std::uint32_t n, std::uint32_t window = 24) {
     const std::uint32_t end = rx_next + n;
+    const Stopwatch watch(&rx_seconds);
     const auto give_up = Clock::now() + std::chrono::seconds(60);
     std::uint32_t sent = rx_next;
     while (rx_next < end && !::testing::Test::HasFailure()) {
@@ -138,6 +154,7 @@ class Traffic {
 
   // Sends n frames and finds them at the far end.
   void Transmit(std::uint32_t n) {
+    const Stopwatch watch(&tx_seconds);
     const auto give_up = Clock::now() + std::chrono::seconds(60);
     const std::uint32_t end = tx_posted + n;
     while ((tx_seen < end || tx.frames() != 0) &&
@@ -215,10 +232,12 @@ class Traffic {
   }
   // A row of README's table.
   void PrintRow() const {
-    std::printf("| %s | %s | %u / %u | %llu / %llu | %zu | %u |\n",
-                Kit::kDevice, NameOf(o).c_str(), delivered, tx_seen,
-                static_cast<unsigned long long>(rx_bytes),
-                static_cast<unsigned long long>(tx_bytes), all_faults, wrong);
+    std::printf(
+        "| %s | %s | %u / %u | %llu / %llu | %.0f / %.0f | %zu | %u |\n",
+        Kit::kDevice, NameOf(o).c_str(), delivered, tx_seen,
+        static_cast<unsigned long long>(rx_bytes),
+        static_cast<unsigned long long>(tx_bytes), delivered / rx_seconds,
+        tx_seen / tx_seconds, all_faults, wrong);
   }
 
   static constexpr std::uint32_t kBuffers = 96;
@@ -247,6 +266,8 @@ class Traffic {
   std::uint64_t tx_bytes = 0;
   std::uint64_t interrupts = 0;
   std::size_t all_faults = 0;
+  double rx_seconds = 0;
+  double tx_seconds = 0;
   std::uint32_t wrong = 0;  // frames that are not what was sent
   bool expect_in_order = true;
   std::deque<std::uint32_t> tx_free;
