@@ -319,8 +319,9 @@ TEST_F(IotlbTest, IdentityMappingCostsUnderAPage) {
   EXPECT_LT(sizeof(Iotlb) + iotlb_.stats().memory_bytes, 4096u);
 }
 
-// Regression, Linux e2ae38cf3d91: a mapping of the whole space has size 2^64,
-// which is 0 in 64 bits; a loop that advances by the size never ends.
+// Linux e2ae38cf3d91 (peers_record_test.cc has its model): a mapping of the
+// whole space has size 2^64, which is 0 in 64 bits; a loop that advances by the
+// size never ends.
 TEST_F(IotlbTest, WholeSpaceDoesNotLoop) {
   Init();
   Add({Range::Whole(), PhysAddr(0), kReadWrite, 9});
@@ -330,15 +331,6 @@ TEST_F(IotlbTest, WholeSpaceDoesNotLoop) {
   std::array<Segment, 4> out;
   ASSERT_EQ(iotlb_.Translate(Range::Whole(), kRead, out), 1u);
   EXPECT_EQ(out[0].range, Range::Whole());
-  // The faulty loop, on the same mapping, with a bound on its steps.
-  const IotlbEntry e = *iotlb_.First(Range::Whole());
-  std::uint64_t at = 0, steps = 0;
-  for (std::uint64_t done = 0; done < 100 && steps < 1000; ++steps) {
-    const std::uint64_t size = e.range.last().value() - at + 1;
-    done += size;
-    at += size;
-  }
-  EXPECT_EQ(steps, 1000u) << "the model of the fault ends: no control";
   EXPECT_EQ(*iotlb_.Remove(Range::Whole()), 1u);
 }
 
@@ -358,7 +350,7 @@ TEST_F(IotlbTest, NoWrapAtTheEndsOfTheSpace) {
   EXPECT_EQ(Walk(), (Tokens{2, 3}));
 }
 
-// Regression, Linux 9059c62f1197: size 0 was accepted, and `start + 0 - 1` made
+// Linux 9059c62f1197 (as above): size 0 was accepted, and `start + 0 - 1` made
 // a mapping of nothing, or at start 0 of everything.
 TEST_F(IotlbTest, ZeroSizeIsNoRange) {
   EXPECT_EQ(Range::FromSize(Iova(0), 0).error(), Error::kInvalidArgument);
@@ -366,9 +358,6 @@ TEST_F(IotlbTest, ZeroSizeIsNoRange) {
   EXPECT_EQ(Range::FromFirstLast(Iova(0x1000), Iova(0xfff)).error(),
             Error::kInvalidArgument);
   EXPECT_EQ(Range::FromSize(Iova(kMax), 2).error(), Error::kOverflow);
-  const std::uint64_t start = 0, size = 0;
-  EXPECT_EQ(RangeOf(start, start + size - 1), Range::Whole())
-      << "the model of the fault maps something else: no control";
 }
 
 template <bool kWithReverse>
