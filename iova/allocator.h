@@ -209,6 +209,8 @@ class IovaAllocator {
 
   // Of the widest ranges, guard pages included, that come in runs.
   static constexpr unsigned kMaxRunOrder = 9;
+  // Of tags, which a small allocator may have more of than it needs.
+  static constexpr std::uint64_t kSparseTagBytes = std::uint64_t{1} << 20;
   static constexpr std::uint64_t kMostCached = std::uint64_t{1}
                                                << (kClasses - 1);  // pages
 

@@ -177,6 +177,11 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
 // Fills up to 32 ranges into an empty magazine: from one aligned run when there
 // is one, so that they lie side by side, else some one by one. False, and
 // nothing, when the window is nearly used up. Under store_lock_.
+//
+// Where frees in random order have left holes everywhere, a run comes from
+// pages that nobody has used yet, and tags and nodes of the store would grow
+// with each. So when the tags already cover half as many pages again as are in
+// use, the holes serve, the smallest first.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 bool IovaAllocator<Store, Cpu, Policy>::Prefetch(MagazineType& magazine,
                                                  unsigned size_class) {
@@ -186,8 +191,13 @@ bool IovaAllocator<Store, Cpu, Policy>::Prefetch(MagazineType& magazine,
   // Wide guard gaps: a run would touch memory for tags far apart.
   if (HeldOrder(size_class) > kMaxRunOrder) return false;
   if (store_.free_pages() >> 6 < kRanges << HeldOrder(size_class)) return false;
-  if (!PrefetchRun(magazine, size_class, kRanges)) {
-    for (unsigned i = 0; i < 8 && i < kRanges; ++i) {
+  const std::uint64_t in_use = window_pages_ - store_.free_pages();
+  const bool sparse =
+      tags_.bytes() > kSparseTagBytes + in_use * Tags::kPageBytes * 3 / 2;
+  if (sparse || !PrefetchRun(magazine, size_class, kRanges)) {
+    const std::uint64_t most =
+        sparse ? kRanges : std::min<std::uint64_t>(8, kRanges);
+    for (std::uint64_t i = 0; i < most; ++i) {
       if (!PrefetchRun(magazine, size_class, 1)) break;
     }
   }

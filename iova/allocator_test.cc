@@ -5,9 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <set>
 #include <thread>
 #include <vector>
@@ -168,6 +170,30 @@ TEST(Allocator, PrefersALowAddressThatTheDepotHolds) {
   }
   EXPECT_GT(*a.Allocate(1, {.preferred_limit = limit}), limit);
   EXPECT_EQ(a.stats().flushes, 1u) << "of the refusal that ended the filling";
+  EXPECT_TRUE(a.CheckInvariants());
+}
+
+// Pages that are freed and allocated in random order for long, in bursts that
+// no cache holds: what they cost to keep does not grow with age.
+TEST(Allocator, BookkeepingDoesNotAge) {
+  constexpr std::size_t kLive = std::size_t{1} << 19;
+  constexpr std::size_t kBurst = kLive / 8;
+  StandardAllocator a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  std::vector<Iova> live;
+  for (std::size_t i = 0; i < kLive; ++i) live.push_back(*a.Allocate(1));
+  std::mt19937_64 random(1);
+  std::uint64_t most = 0;
+  for (int burst = 0; burst < 30; ++burst) {
+    for (std::size_t i = 0; i < kBurst; ++i) {
+      std::swap(live[i], live[i + random() % (kLive - i)]);
+      ASSERT_TRUE(a.Free(live[i], 1).ok());
+    }
+    for (std::size_t i = 0; i < kBurst; ++i) live[i] = *a.Allocate(1);
+    const AllocatorStats s = a.stats();
+    most = std::max(most, s.store_bytes + s.tag_bytes + s.cache_bytes);
+  }
+  EXPECT_LE(most, 16 * kLive);
   EXPECT_TRUE(a.CheckInvariants());
 }
 

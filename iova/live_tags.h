@@ -72,6 +72,9 @@ namespace dmamap::inline v0 {
 template <template <class> class Atom = std::atomic>
 class LiveTags {
  public:
+  // What the tags of short ranges cost for each page of a leaf.
+  static constexpr std::uint64_t kPageBytes = 8;
+
   // One tag; see the orders at the top.
   class Cell {
    public:

@@ -44,6 +44,7 @@ class NoTags {
   void ForEachLive(Fn&&) const {}
   template <class Fn>
   void ForEachHeld(Fn&&) const {}
+  static constexpr std::uint64_t kPageBytes = 0;
   std::uint64_t bytes() const { return 0; }
 
  private:
