@@ -195,9 +195,7 @@ bool IovaAllocator<Store, Cpu, Policy>::Prefetch(MagazineType& magazine,
   const bool sparse =
       tags_.bytes() > kSparseTagBytes + in_use * Tags::kPageBytes * 3 / 2;
   if (sparse || !PrefetchRun(magazine, size_class, kRanges)) {
-    const std::uint64_t most =
-        sparse ? kRanges : std::min<std::uint64_t>(8, kRanges);
-    for (std::uint64_t i = 0; i < most; ++i) {
+    for (unsigned i = 0; i < 8 && i < kRanges; ++i) {
       if (!PrefetchRun(magazine, size_class, 1)) break;
     }
   }
