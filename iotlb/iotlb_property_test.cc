@@ -23,6 +23,7 @@
 #include "iotlb/compare_for_test.h"
 #include "iotlb/iotlb.h"
 #include "iotlb/oracle_for_test.h"
+#include "iotlb/pending_misses.h"
 
 namespace dmamap {
 namespace {
@@ -41,6 +42,11 @@ struct PlainPolicies : SmallPolicies {
   static constexpr bool kReverse = false;
 };
 using PlainNodes = BasicIotlb<PlainPolicies>;
+
+template <class I>
+inline constexpr unsigned kPageShiftOf = 0;
+template <class P>
+inline constexpr unsigned kPageShiftOf<BasicIotlb<P>> = P::kPageShift;
 
 // Addresses in three short windows, so that ranges meet: the two ends of the
 // space and one in the middle. Some ranges span all of it.
@@ -152,6 +158,10 @@ void ExpectAgreement(const IotlbOracle &next, Rig<I> &rig, Range around) {
   RC_ASSERT(iotlb.stats().removed == next.removed());
   RC_ASSERT(iotlb.stats().refused_limit == next.refused_limit());
   RC_ASSERT(iotlb.stats().refused_overlap == next.refused_overlap());
+  std::vector<PendingMiss> misses;
+  iotlb.ForEachPendingMiss(
+      [&](const PendingMiss &miss) { misses.push_back(miss); });
+  RC_ASSERT(misses == next.misses());
   if constexpr (requires {
                   iotlb.ForEachMappingOf(PhysRange(), [](auto &) {});
                 }) {
@@ -341,10 +351,58 @@ struct TranslateCommand : Command<I> {
   }
 };
 
+// A byte of a range, mapped or not.
+template <class I>
+struct ReportMissCommand : Command<I> {
+  Iova at = (*AnyRange()).first();
+  Permission wanted = *AnyPermission();
+
+  // Of one that waits, or of its neighbour in the page, one time in two.
+  explicit ReportMissCommand(const IotlbOracle &oracle) {
+    const auto &misses = oracle.misses();
+    if (misses.empty() || *rc::gen::arbitrary<bool>()) return;
+    const auto i = *rc::gen::inRange<std::size_t>(0, misses.size());
+    at = misses[i].page + *rc::gen::inRange<std::uint64_t>(0, 2);
+    wanted = misses[i].permission;
+  }
+  void apply(IotlbOracle &oracle) const override {
+    (void)oracle.ReportMiss(at, wanted);
+  }
+  void run(const IotlbOracle &oracle, Rig<I> &rig) const override {
+    IotlbOracle next = oracle;
+    const MissReport want = next.ReportMiss(at, wanted);
+    RC_ASSERT(rig.iotlb.ReportMiss(at, wanted) == want);
+    ExpectAgreement(next, rig, Range::Byte(at));
+  }
+  void show(std::ostream &os) const override {
+    os << "ReportMiss " << Show(Range::Byte(at)) << " for " << ToString(wanted);
+  }
+};
+
+// "There is no mapping."
+template <class I>
+struct AnswerMissesCommand : Command<I> {
+  Range range = *AnyRange();
+  Permission granted = *AnyPermission();
+
+  void apply(IotlbOracle &oracle) const override {
+    (void)oracle.AnswerMisses(range, granted);
+  }
+  void run(const IotlbOracle &oracle, Rig<I> &rig) const override {
+    IotlbOracle next = oracle;
+    const std::size_t want = next.AnswerMisses(range, granted);
+    RC_ASSERT(rig.iotlb.AnswerMisses(range, granted) == want);
+    ExpectAgreement(next, rig, range);
+  }
+  void show(std::ostream &os) const override {
+    os << "AnswerMisses " << Show(range) << " " << ToString(granted);
+  }
+};
+
 // Runs sequences of up to 120 commands: the tree gets three levels high.
 template <class I, class MakeCommand>
 void CheckCommands(const IotlbOptions &options, MakeCommand make_command) {
-  const IotlbOracle start(options);
+  const IotlbOracle start(options, kPageShiftOf<I>);
   const auto commands = *rc::gen::scale(
       1.2, rc::state::gen::commands(start, std::move(make_command)));
   Rig<I> rig(options);
@@ -356,12 +414,13 @@ void CheckCommands(const IotlbOptions &options, MakeCommand make_command) {
 template <class I>
 void CheckModel(const IotlbOptions &options) {
   CheckCommands<I>(
-      options,
-      rc::state::gen::execOneOfWithArgs<
-          AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
-          AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
-          RemoveCommand<I>, RemoveExactCommand<I>, RemoveEntryCommand<I>,
-          AgainCommand<I>, TranslateCommand<I>, TranslateCommand<I>>());
+      options, rc::state::gen::execOneOfWithArgs<
+                   AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
+                   AddCommand<I>, AddCommand<I>, AddCommand<I>, AddCommand<I>,
+                   RemoveCommand<I>, RemoveExactCommand<I>,
+                   RemoveEntryCommand<I>, AgainCommand<I>, TranslateCommand<I>,
+                   TranslateCommand<I>, ReportMissCommand<I>,
+                   ReportMissCommand<I>, AnswerMissesCommand<I>>());
 }
 
 // Without Remove, which takes a wide range at times, the tree stays tall.
@@ -398,6 +457,7 @@ IotlbOptions Combination(unsigned bits, std::size_t limit,
   options.merge_policy =
       (bits & 4) != 0 ? MergePolicy::kMerge : MergePolicy::kKeep;
   options.front_policy = (bits & 8) != 0 ? FrontPolicy::kOff : FrontPolicy::kOn;
+  options.pending_misses = 3;  // few, so that the list is full at times
   return options;
 }
 

@@ -21,6 +21,7 @@
 #include "dma/direction.h"
 #include "dma/result.h"
 #include "iotlb/mapping.h"
+#include "iotlb/pending_misses.h"
 
 namespace dmamap::inline v0 {
 
@@ -37,7 +38,10 @@ inline std::string Show(const Range &range) {
 
 class IotlbOracle {
  public:
-  explicit IotlbOracle(const IotlbOptions &options = {}) : options_(options) {}
+  // Misses are of pages of 2^page_shift bytes.
+  explicit IotlbOracle(const IotlbOptions &options = {},
+                       unsigned page_shift = 12)
+      : options_(options), in_page_((std::uint64_t{1} << page_shift) - 1) {}
 
   Result<void> Add(const IotlbEntry &entry) {
     const std::uint64_t address = entry.address.value();
@@ -87,6 +91,7 @@ class IotlbOracle {
     merges_ += joined.size();
     ++added_;
     Insert(whole, overlapped);
+    (void)AnswerMisses(entry.range, entry.permission);
     return Ok();
   }
 
@@ -193,6 +198,26 @@ class IotlbOracle {
     removed_ += entries_.size();
     entries_.clear();
   }
+
+  MissReport ReportMiss(Iova at, Permission wanted) {
+    if (Lookup(at, wanted).ok()) return MissReport::kAnswered;
+    const PendingMiss miss{Iova(at.value() & ~in_page_), wanted};
+    if (std::find(misses_.begin(), misses_.end(), miss) != misses_.end()) {
+      return MissReport::kPending;
+    }
+    if (misses_.size() >= options_.pending_misses) return MissReport::kFull;
+    misses_.push_back(miss);
+    return MissReport::kNew;
+  }
+  std::size_t AnswerMisses(Range range, Permission granted) {
+    return std::erase_if(misses_, [&](const PendingMiss &miss) {
+      const std::uint64_t page = miss.page.value();
+      return RangeOf(page, page | in_page_).Overlaps(range) &&
+             Allows(granted, miss.permission);
+    });
+  }
+  // Oldest first.
+  const std::vector<PendingMiss> &misses() const { return misses_; }
 
   Result<Translation> Lookup(Iova at, Permission wanted) const {
     bool covered = false;
@@ -319,6 +344,8 @@ class IotlbOracle {
   }
 
   IotlbOptions options_;
+  std::uint64_t in_page_;  // bits of an offset in a page
+  std::vector<PendingMiss> misses_;
   std::vector<Aged> entries_;
   std::uint64_t next_age_ = 0;
   std::uint64_t retired_ = 0;
