@@ -15,18 +15,8 @@
 // tag of a range is the node above its pages. Longer ranges, of more than half
 // a granule, begin at multiples of it (64 pages by default) and have tags by
 // granule: 18 MB for a million ranges of 64 to 256 pages, where a tag for each
-// page would make 600 MB and each free a miss of all caches.
-//
-//   never        no range of this class ever began here
-//   released     one did; its pages are back in the store
-//   live(n)      a range of n pages begins here and is handed out
-//   cached(m)    the page is an entry of magazine number m
-//   retired(n)   a range of n pages begins here that its owner has given up;
-//                somebody has to release it before it can be handed out again
-//                (a flush queue, once no device knows the address any more)
-//   payload      16 bits less two of the length of a live or retired range of
-//                more than Tag::kMaxInline pages, in the four granules behind
-//                its first
+// page would make 600 MB and each free a miss of all caches. iova/tag.h lists
+// what a tag can say.
 //
 // Why the magazine is named. A free on the fast path reads live(n), then
 // writes cached(m): two steps, so that no atomic read-modify-write is needed
@@ -75,23 +65,7 @@ class LiveTags {
   // What the tags of short ranges cost for each page of a leaf.
   static constexpr std::uint64_t kPageBytes = 8;
 
-  // One tag; see the orders at the top.
-  class Cell {
-   public:
-    Tag Load() const { return Tag(bits_.load(std::memory_order_relaxed)); }
-    bool Is(Tag tag) const { return Load() == tag; }
-    void Store(Tag tag) { bits_.store(tag.bits(), std::memory_order_relaxed); }
-    // Stores `to` if the tag is `from`; of several callers one succeeds.
-    bool Exchange(Tag from, Tag to) {
-      std::uint32_t expected = from.bits();
-      return bits_.compare_exchange_strong(expected, to.bits(),
-                                           std::memory_order_relaxed,
-                                           std::memory_order_relaxed);
-    }
-
-   private:
-    Atom<std::uint32_t> bits_{0};
-  };
+  using Cell = TagCell<Atom>;
 
   // For pages below 2^page_bits. Ranges of up to 2^(classes - 1) pages are
   // short. REQUIRES: 1 <= classes <= 13; longer ranges begin at multiples of

@@ -33,7 +33,7 @@
 // one of them remote: both may get Ok; late_frees counts it when it is found.
 //
 // Progress: wait-free for the owner while the chunk lasts, lock-free for
-// FreeRemotely. Memory comes in Init: max_chunks times 48 bytes and 32 for each
+// FreeRemotely. Memory comes in Init: max_chunks times 56 bytes and 32 for each
 // 64 pages of a chunk.
 //
 //   LocalityPool<StandardAllocator> pool(iova);
@@ -85,6 +85,7 @@ class LocalityPool {
   using Word = LocalityWord<Atom>;
   using Index = std::uint32_t;
   static constexpr Index kNone = Chunks::kNone;
+  static constexpr std::uint32_t kNever = ~std::uint32_t{0};  // free pages
 
  public:
   static constexpr unsigned kMaxPages = Word::kPages;  // of one range
@@ -129,11 +130,11 @@ class LocalityPool {
   // 64), kLimit (max_chunks, nothing fits), the allocator's, kShutDown before
   // Init.
   Result<Iova> Allocate() {
-    if (word_ != nullptr && word_->free() != 0) [[likely]] {
-      chunks_.Count(current_, -1);
-      return AddressOf(word_page_ + word_->TakeOne());
-    }
-    return AllocateSlow(1);
+    const unsigned at = word_->TakeOne();
+    if (at == Word::kPages) [[unlikely]]
+      return AllocateFromNextWord();
+    --*current_free_;
+    return AddressOf(word_page_ + at);
   }
   Result<Iova> Allocate(std::uint64_t pages) {
     if (pages == 1) return Allocate();
@@ -145,8 +146,10 @@ class LocalityPool {
     const Place place = Find(first, pages);
     if (!place.result.ok()) [[unlikely]]
       return place.result;
-    place.word->Free(place.at, static_cast<unsigned>(pages));
-    Freed(place.chunk, static_cast<int>(pages));
+    const Result<void> freed = place.word->Free(place.at, pages);
+    if (!freed.ok()) [[unlikely]]
+      return freed;
+    Freed(place.chunk, static_cast<std::uint32_t>(pages));
     return Ok();
   }
 
@@ -155,6 +158,8 @@ class LocalityPool {
   Result<void> FreeRemotely(Iova first, std::uint64_t pages = 1) {
     const Place place = Find(first, pages);
     if (!place.result.ok()) return place.result;
+    const Result<void> right = place.word->Check(place.at, pages);
+    if (!right.ok()) return right;
     if (!place.word->FreeRemotely(place.at)) return Error::kDoubleFree;
     chunks_.NotePending(place.chunk);
     return Ok();
@@ -165,7 +170,7 @@ class LocalityPool {
     if (!ready_) return;
     chunks_.TakePending([&](Index chunk) {
       const unsigned pages = chunks_.CollectWords(chunk, stats_.late_frees);
-      if (pages != 0) Freed(chunk, static_cast<int>(pages));
+      if (pages != 0) Freed(chunk, pages);
     });
   }
 
@@ -189,7 +194,7 @@ class LocalityPool {
 
   Iova AddressOf(std::uint64_t page) const { return Iova(page << shift_); }
 
-  // Where a live range lies, or why it is none. Any thread.
+  // Where the range would lie, or why it lies in no chunk. Any thread.
   Place Find(Iova first, std::uint64_t pages) const {
     if (!ready_) [[unlikely]]
       return {.result = Error::kShutDown};
@@ -205,23 +210,16 @@ class LocalityPool {
     place.word = &chunks_.WordOf(chunk, page);
     place.chunk = chunk;
     place.at = static_cast<unsigned>(page % Word::kPages);
-    place.result = place.word->Check(place.at, pages);
     return place;
   }
 
   // Pages of the chunk have become free.
-  void Freed(Index chunk, int pages) {
-    const std::uint32_t before = chunks_.free_pages(chunk);
-    chunks_.Count(chunk, pages);
-    if (chunk != current_) {
-      const std::uint32_t after = chunks_.free_pages(chunk);
-      if (before == 0 || after == chunks_.chunk_pages() ||
-          (before < options_.run_pages && after >= options_.run_pages)) {
-        File(chunk);
-      }
-    }
+  void Freed(Index chunk, std::uint32_t pages) {
+    if (chunks_.AddFree(chunk, pages)) [[unlikely]]
+      File(chunk);
   }
 
+  [[gnu::noinline]] Result<Iova> AllocateFromNextWord();
   [[gnu::noinline]] Result<Iova> AllocateSlow(std::uint64_t pages);
   Result<Iova> TakeFrom(Index chunk, unsigned pages);
   Result<Iova> TakeFromList(unsigned list, unsigned pages, unsigned tries);
@@ -231,9 +229,12 @@ class LocalityPool {
   void GiveBack(Index chunk);
 
   Allocator& allocator_;
-  // Of the current chunk: the word that is drawn from, and its first page.
-  Word* word_ = nullptr;
+  // Of the current chunk: the word that is drawn from, its first page, and the
+  // chunk's number of free pages. Without one: a word with no free page.
+  Word no_word_;
+  Word* word_ = &no_word_;
   std::uint64_t word_page_ = 0;
+  std::uint32_t* current_free_ = nullptr;
   Index current_ = kNone;
   unsigned shift_ = 12;
   bool ready_ = false;

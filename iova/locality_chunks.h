@@ -38,6 +38,8 @@ namespace dmamap::inline v0 {
 template <template <class> class Atom = std::atomic>
 class LocalityChunks {
   using Word = LocalityWord<Atom>;
+  static constexpr auto kPagesOrder =
+      static_cast<unsigned>(std::countr_zero(Word::kPages));
 
  public:
   using Index = std::uint32_t;
@@ -55,10 +57,10 @@ class LocalityChunks {
   // kNoMemory. REQUIRES: 64 to 512 pages, a power of two.
   Result<void> Init(std::uint32_t chunk_pages, std::uint32_t capacity) {
     order_ = static_cast<unsigned>(std::countr_zero(chunk_pages));
-    words_per_chunk_ = chunk_pages / Word::kPages;
+    word_order_ = order_ - kPagesOrder;
     chunk_.reset(new (std::nothrow) Chunk[capacity]);
     words_.reset(new (std::nothrow)
-                     Word[std::size_t{capacity} * words_per_chunk_]);
+                     Word[std::size_t{capacity} * words_per_chunk()]);
     if (chunk_ == nullptr || words_ == nullptr) return Error::kNoMemory;
     capacity_ = capacity;
     for (Index c = capacity; c-- > 0;) PushFront(kUnused, c);
@@ -67,18 +69,33 @@ class LocalityChunks {
 
   Index capacity() const { return capacity_; }
   std::uint32_t chunk_pages() const { return std::uint32_t{1} << order_; }
+  std::uint32_t words_per_chunk() const {
+    return std::uint32_t{1} << word_order_;
+  }
   std::uint64_t NumberOf(std::uint64_t page) const { return page >> order_; }
   Word& WordOf(Index chunk, std::uint64_t page) const {
-    return words_[std::size_t{chunk} * words_per_chunk_ +
-                  (page / Word::kPages) % words_per_chunk_];
+    return words_[(std::size_t{chunk} << word_order_) |
+                  ((page / Word::kPages) & (words_per_chunk() - 1))];
   }
   std::uint64_t base(Index chunk) const { return chunk_[chunk].base; }
   std::uint32_t free_pages(Index chunk) const { return chunk_[chunk].free; }
   bool AllFree(Index chunk) const { return free_pages(chunk) == chunk_pages(); }
   bool InUse(Index chunk) const { return chunk_[chunk].list != kUnused; }
-  void Count(Index chunk, int pages) {
-    chunk_[chunk].free += static_cast<std::uint32_t>(pages);
+  // The number of free pages, for the owner to lower as it takes pages.
+  std::uint32_t& free_count(Index chunk) { return chunk_[chunk].free; }
+  const std::uint32_t& free_count(Index chunk) const {
+    return chunk_[chunk].free;
   }
+  // Pages have become free: true when that makes `file_at` of them or more.
+  bool AddFree(Index chunk, std::uint32_t pages) {
+    Chunk& c = chunk_[chunk];
+    c.free += pages;
+    return c.free >= c.file_at;
+  }
+  void set_file_at(Index chunk, std::uint32_t pages) {
+    chunk_[chunk].file_at = pages;
+  }
+  std::uint32_t file_at(Index chunk) const { return chunk_[chunk].file_at; }
 
   // Makes an unused one the chunk of these pages, all free, in no list.
   // REQUIRES: size(kUnused) != 0.
@@ -87,8 +104,8 @@ class LocalityChunks {
     Remove(c);
     chunk_[c].base = base;
     chunk_[c].free = chunk_pages();
-    for (std::uint32_t w = 0; w < words_per_chunk_; ++w) {
-      words_[std::size_t{c} * words_per_chunk_ + w].Reset();
+    for (std::uint32_t w = 0; w < words_per_chunk(); ++w) {
+      words_[std::size_t{c} * words_per_chunk() + w].Reset();
     }
     return c;
   }
@@ -154,14 +171,14 @@ class LocalityChunks {
   // See LocalityWord::Collect; all words of the chunk.
   unsigned CollectWords(Index c, std::uint64_t& late) {
     unsigned pages = 0;
-    for (std::uint32_t w = 0; w < words_per_chunk_; ++w) {
-      pages += words_[std::size_t{c} * words_per_chunk_ + w].Collect(late);
+    for (std::uint32_t w = 0; w < words_per_chunk(); ++w) {
+      pages += words_[std::size_t{c} * words_per_chunk() + w].Collect(late);
     }
     return pages;
   }
 
   std::uint64_t bytes() const {
-    return capacity_ * (sizeof(Chunk) + words_per_chunk_ * sizeof(Word));
+    return capacity_ * (sizeof(Chunk) + words_per_chunk() * sizeof(Word));
   }
 
   // REQUIRES: nobody else uses them.
@@ -176,8 +193,8 @@ class LocalityChunks {
     for (Index c = 0; c < capacity_; ++c) {
       if (!InUse(c)) continue;
       std::uint32_t free = 0;
-      for (std::uint32_t w = 0; w < words_per_chunk_; ++w) {
-        const Word& word = words_[std::size_t{c} * words_per_chunk_ + w];
+      for (std::uint32_t w = 0; w < words_per_chunk(); ++w) {
+        const Word& word = words_[std::size_t{c} * words_per_chunk() + w];
         if (!word.CheckInvariants()) return false;
         free += static_cast<std::uint32_t>(std::popcount(word.free()));
       }
@@ -190,6 +207,8 @@ class LocalityChunks {
   struct Chunk {
     std::uint64_t base = 0;  // page
     std::uint32_t free = 0;  // pages
+    // With so many it belongs in another list.
+    std::uint32_t file_at = 0;
     Index next = kNone;
     Index previous = kNone;
     List list = kNoList;
@@ -211,7 +230,7 @@ class LocalityChunks {
   std::unique_ptr<Word[]> words_;
   Index capacity_ = 0;
   unsigned order_ = 6;
-  std::uint32_t words_per_chunk_ = 1;
+  unsigned word_order_ = 0;  // of the number of words of a chunk
   std::array<Index, kLists> head_ = {kNone, kNone, kNone, kNone};
   std::array<std::uint32_t, kLists> size_ = {};
   Atom<std::uint32_t> pending_{0};  // index + 1, or 0

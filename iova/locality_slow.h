@@ -11,6 +11,25 @@
 
 namespace dmamap::inline v0 {
 
+// The word is used up, which happens often in an old chunk: the next one of the
+// same chunk with a free page.
+template <class A, template <class> class Atom>
+Result<Iova> LocalityPool<A, Atom>::AllocateFromNextWord() {
+  if (current_ != kNone && *current_free_ != 0) {
+    const std::uint64_t base = chunks_.base(current_);
+    const std::uint64_t offsets = chunks_.chunk_pages() - 1;
+    for (std::uint32_t tries = chunks_.words_per_chunk(); tries != 0; --tries) {
+      word_page_ = base + ((word_page_ - base + Word::kPages) & offsets);
+      word_ = &chunks_.WordOf(current_, word_page_);
+      const unsigned at = word_->TakeOne();
+      if (at == Word::kPages) continue;
+      --*current_free_;
+      return AddressOf(word_page_ + at);
+    }
+  }
+  return AllocateSlow(1);
+}
+
 template <class A, template <class> class Atom>
 Result<Iova> LocalityPool<A, Atom>::AllocateSlow(std::uint64_t pages) {
   if (!ready_) return Error::kShutDown;
@@ -60,7 +79,7 @@ Result<Iova> LocalityPool<A, Atom>::TakeFrom(Index chunk, unsigned pages) {
        page += Word::kPages) {
     const unsigned at = chunks_.WordOf(chunk, page).Take(pages);
     if (at == Word::kPages) continue;
-    chunks_.Count(chunk, -static_cast<int>(pages));
+    chunks_.free_count(chunk) -= pages;
     MakeCurrent(chunk, page);
     return AddressOf(page + at);
   }
@@ -73,8 +92,10 @@ void LocalityPool<A, Atom>::MakeCurrent(Index chunk, std::uint64_t page) {
   word_page_ = page;
   if (chunk == current_) return;
   chunks_.Remove(chunk);
+  chunks_.set_file_at(chunk, kNever);
   const Index old = current_;
   current_ = chunk;
+  current_free_ = &chunks_.free_count(chunk);
   if (old != kNone) File(old);
 }
 
@@ -83,15 +104,17 @@ template <class A, template <class> class Atom>
 void LocalityPool<A, Atom>::File(Index chunk) {
   chunks_.Remove(chunk);
   const std::uint32_t free = chunks_.free_pages(chunk);
-  if (free == 0) return;
-  if (free == chunks_.chunk_pages()) {
+  const std::uint32_t whole = chunks_.chunk_pages();
+  if (free == 0) return chunks_.set_file_at(chunk, 1);
+  if (free == whole) {
     if (chunks_.size(Chunks::kIdle) >= options_.max_idle) {
       return GiveBack(chunk);
     }
     return chunks_.PushFront(Chunks::kIdle, chunk);
   }
-  chunks_.PushFront(
-      free >= options_.run_pages ? Chunks::kReady : Chunks::kShort, chunk);
+  const bool ready = free >= options_.run_pages;
+  chunks_.set_file_at(chunk, ready ? whole : options_.run_pages);
+  chunks_.PushFront(ready ? Chunks::kReady : Chunks::kShort, chunk);
 }
 
 template <class A, template <class> class Atom>
@@ -125,7 +148,7 @@ void LocalityPool<A, Atom>::Trim() {
   if (current_ != kNone && chunks_.AllFree(current_)) {
     const Index chunk = current_;
     current_ = kNone;
-    word_ = nullptr;
+    word_ = &no_word_;
     GiveBack(chunk);
   }
   while (chunks_.size(Chunks::kIdle) != 0) {
@@ -165,6 +188,16 @@ bool LocalityPool<A, Atom>::CheckInvariants() const {
                                            : Chunks::kShort;
     }
     if (list != right) return false;
+    // The next free that changes the list is noticed.
+    const std::uint32_t at = chunks_.file_at(c);
+    if (c == current_) {
+      if (at != kNever || current_free_ != &chunks_.free_count(c)) return false;
+    } else if (list != Chunks::kIdle &&
+               at != (free == 0                    ? 1u
+                      : free >= options_.run_pages ? whole
+                                                   : options_.run_pages)) {
+      return false;
+    }
     if (table_.Find(chunks_.NumberOf(chunks_.base(c))) != c) return false;
   }
   return chunks_.size(Chunks::kIdle) <= options_.max_idle;

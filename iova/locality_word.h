@@ -59,9 +59,11 @@ class LocalityWord {
 
   std::uint64_t free() const { return Load(free_); }
 
-  // Takes the lowest free page. REQUIRES: free() != 0.
+  // Takes the lowest free page; kPages when there is none.
   unsigned TakeOne() {
     const std::uint64_t free = Load(free_);
+    if (free == 0) [[unlikely]]
+      return kPages;
     const std::uint64_t bit = free & (~free + 1);
     Store(free_, free ^ bit);
     Store(heads_, Load(heads_) | bit);
@@ -90,24 +92,22 @@ class LocalityWord {
   Result<void> Check(unsigned at, std::uint64_t pages) const {
     // R2, acquire: pairs with O2. First, see there.
     const std::uint64_t remote = remote_.load(std::memory_order_acquire);
-    if (pages <= kPages - at) [[likely]] {
-      const std::uint64_t mask = Mask(at, static_cast<unsigned>(pages));
-      const std::uint64_t end = Bit(at + static_cast<unsigned>(pages) - 1);
-      if ((Load(heads_) & mask) == Bit(at) && (Load(ends_) & mask) == end &&
-          (remote & Bit(at)) == 0) [[likely]] {
-        return Ok();
-      }
-    }
-    if ((remote & Bit(at)) != 0) return Error::kDoubleFree;
-    if ((Load(heads_) & Bit(at)) != 0) return Error::kMismatch;
-    return (Load(free_) & Bit(at)) != 0 ? Error::kDoubleFree : Error::kForeign;
+    if (IsRange(at, pages, Load(heads_), Load(ends_), remote)) [[likely]]
+      return Ok();
+    return WhyNot(at, remote);
   }
 
-  // By the owner. REQUIRES: Check says Ok.
-  void Free(unsigned at, unsigned pages) {
-    Store(heads_, Load(heads_) & ~Bit(at));
-    Store(ends_, Load(ends_) & ~Bit(at + pages - 1));
-    Store(free_, Load(free_) | Mask(at, pages));
+  // By the owner: checks and frees, in one look at each bitmap. The errors of
+  // Check.
+  Result<void> Free(unsigned at, std::uint64_t pages) {
+    // relaxed: it is the owner that clears bits of `remote`, after the heads.
+    const std::uint64_t remote = Load(remote_);
+    const std::uint64_t heads = Load(heads_);
+    const std::uint64_t ends = Load(ends_);
+    if (!IsRange(at, pages, heads, ends, remote)) [[unlikely]]
+      return WhyNot(at, remote);
+    End(at, static_cast<unsigned>(pages), heads, ends);
+    return Ok();
   }
 
   // By another thread: false when somebody else was first. REQUIRES: Check
@@ -132,7 +132,7 @@ class LocalityWord {
       }
       const auto end =
           static_cast<unsigned>(std::countr_zero(Load(ends_) >> at));
-      Free(at, end + 1);
+      End(at, end + 1, Load(heads_), Load(ends_));
       pages += end + 1;
     }
     // O2, release: pairs with R2.
@@ -156,6 +156,28 @@ class LocalityWord {
   }
 
  private:
+  static bool IsRange(unsigned at, std::uint64_t pages, std::uint64_t heads,
+                      std::uint64_t ends, std::uint64_t remote) {
+    if (pages > kPages - at) [[unlikely]]
+      return false;
+    const std::uint64_t mask = Mask(at, static_cast<unsigned>(pages));
+    const std::uint64_t end = Bit(at + static_cast<unsigned>(pages) - 1);
+    return (heads & mask) == Bit(at) && (ends & mask) == end &&
+           (remote & Bit(at)) == 0;
+  }
+  Result<void> WhyNot(unsigned at, std::uint64_t remote) const {
+    if ((remote & Bit(at)) != 0) return Error::kDoubleFree;
+    if ((Load(heads_) & Bit(at)) != 0) return Error::kMismatch;
+    return (Load(free_) & Bit(at)) != 0 ? Error::kDoubleFree : Error::kForeign;
+  }
+  // Takes the range out of bitmaps that were read just now.
+  void End(unsigned at, unsigned pages, std::uint64_t heads,
+           std::uint64_t ends) {
+    Store(heads_, heads & ~Bit(at));
+    Store(ends_, ends & ~Bit(at + pages - 1));
+    Store(free_, Load(free_) | Mask(at, pages));
+  }
+
   // relaxed: only the owner writes these; whoever frees a range learnt of it
   // through an edge of the caller's own.
   static std::uint64_t Load(const Atom<std::uint64_t>& bits) {

@@ -4,9 +4,21 @@
 #ifndef DMAMAP_IOVA_TAG_H_
 #define DMAMAP_IOVA_TAG_H_
 
-// What a tag can say of a range (live_tags.h explains each), and how a free is
-// checked against it.
+// What a tag can say of a range, and how a free is checked against it
+// (live_tags.h keeps the tags).
+//
+//   never        no range of this class ever began here
+//   released     one did; its pages are back in the store
+//   live(n)      a range of n pages begins here and is handed out
+//   cached(m)    the page is an entry of magazine number m
+//   retired(n)   a range of n pages begins here that its owner has given up;
+//                somebody has to release it before it can be handed out again
+//                (a flush queue, once no device knows the address any more)
+//   payload      16 bits less two of the length of a live or retired range of
+//                more than Tag::kMaxInline pages, in the four granules behind
+//                its first
 
+#include <atomic>
 #include <cstdint>
 
 #include "dma/version.h"
@@ -19,10 +31,9 @@ enum class FreeCheck : std::uint8_t {
   // thread, or on two when the one free happens before the other; a wrong size
   // and a foreign address always. Two frees of one address of which neither
   // happens before the other (a race in the caller) may both report success.
-  // The surplus entry is then
-  // dropped and counted (AllocatorStats::late_double_frees), unless the
-  // address went back to the store before the second wrote its tag: then it can
-  // be handed out twice.
+  // The surplus entry is then dropped and counted
+  // (AllocatorStats::late_double_frees), unless the address went back to the
+  // store before the second wrote its tag: then it can be handed out twice.
   kOrdered,
   // One compare-exchange: of frees that race, exactly one succeeds.
   kExact,
@@ -82,6 +93,26 @@ class Tag {
   static constexpr std::uint32_t kValue = (std::uint32_t{1} << 14) - 1;
   static constexpr std::uint32_t kRetiredLong = 2;  // after never, released
   std::uint32_t bits_ = 0;
+};
+
+// Where a tag is kept. All accesses are relaxed: see the end of the prose in
+// live_tags.h.
+template <template <class> class Atom = std::atomic>
+class TagCell {
+ public:
+  Tag Load() const { return Tag(bits_.load(std::memory_order_relaxed)); }
+  bool Is(Tag tag) const { return Load() == tag; }
+  void Store(Tag tag) { bits_.store(tag.bits(), std::memory_order_relaxed); }
+  // Stores `to` if the tag is `from`; of several callers one succeeds.
+  bool Exchange(Tag from, Tag to) {
+    std::uint32_t expected = from.bits();
+    return bits_.compare_exchange_strong(expected, to.bits(),
+                                         std::memory_order_relaxed,
+                                         std::memory_order_relaxed);
+  }
+
+ private:
+  Atom<std::uint32_t> bits_{0};
 };
 
 }  // namespace dmamap::inline v0
