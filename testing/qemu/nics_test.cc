@@ -17,19 +17,26 @@
 #include "nicring/virtio.h"
 #include "nicring/virtio_tx.h"
 #include "testing/qemu/e1000.h"
+#include "testing/qemu/traffic_cases_for_test.h"
 #include "testing/qemu/traffic_for_test.h"
 #include "testing/qemu/virtio_net.h"
 
 namespace dmamap::testing_qemu {
 namespace {
 
+struct NoScope {
+  explicit NoScope(VtdMachine&) {}
+};
+
 struct E1000 {
+  using Scope = NoScope;
   using Nic = QemuE1000;
   using RxFormat = E1000Format;
   using TxFormat = E1000TxFormat;
   template <class Rx>
   using InterruptsType = Nic;
   static constexpr char kDevice[] = "e1000";
+  static constexpr bool kMapsWhatItSends = true;
   static constexpr std::uint32_t kHeader = 0;
   static std::vector<std::string> Device() {
     return {"-device", std::string("e1000,netdev=net,addr=4,mac=") + kMac};
@@ -47,13 +54,24 @@ struct E1000 {
     (void)nic.Acknowledge();
   }
   template <class T>
-  static void BeginInterrupts(T& t) {
+  static void Unmask(T& t) {
     t.nic->Unmask();
+  }
+  template <class T>
+  static void Mask(T& t) {
+    t.nic->Mask();
+  }
+  template <class T>
+  static void ExpectCounted(T& t) {
+    EXPECT_EQ(t.nic->GoodReceived(), t.delivered);
+    EXPECT_EQ(t.nic->GoodSent(), t.tx_seen);
+    EXPECT_EQ(t.nic->Missed(), 0u);
   }
 };
 
 template <bool kPacked>
 struct Virtio {
+  using Scope = NoScope;
   using Nic = QemuVirtioNet;
   using RxFormat =
       std::conditional_t<kPacked, VirtioPackedFormat, VirtioSplitFormat>;
@@ -63,6 +81,7 @@ struct Virtio {
   using InterruptsType = Rx;
   static constexpr const char* kDevice =
       kPacked ? "virtio-net, packed" : "virtio-net, split";
+  static constexpr bool kMapsWhatItSends = true;
   static constexpr std::uint32_t kHeader = virtio::kNetHeaderBytes;
   static std::vector<std::string> Device() {
     return {"-device",
@@ -86,36 +105,21 @@ struct Virtio {
     (void)nic.Acknowledge();
   }
   template <class T>
-  static void BeginInterrupts(T& t) {
+  static void Unmask(T& t) {
     t.tx.Mask();  // its completions are found by polling
     t.rx.Unmask();
   }
-};
-
-template <class Kit>
-void FramesBothWays(const TrafficOptions& options, std::uint32_t frames) {
-  Traffic<Kit> t(options);
-  DMAMAP_START_OR_SKIP(t.started, t.machine);
-  Kit::BeginInterrupts(t);
-  t.Receive(frames);
-  t.Transmit(frames);
-  ASSERT_FALSE(::testing::Test::HasFailure());
-  EXPECT_EQ(t.delivered, frames);
-  EXPECT_EQ(t.tx_seen, frames);
-  EXPECT_EQ(t.tx.statistics().tx_packets, frames);
-  EXPECT_GT(t.interrupts, 10u);
-  if (options.room < 1514) {
-    EXPECT_GT(t.scattered, frames / 3);
+  template <class T>
+  static void Mask(T& t) {
+    t.tx.Mask();
+    t.rx.Mask();
   }
-  if constexpr (std::is_same_v<typename Kit::Nic, QemuE1000>) {
-    EXPECT_EQ(t.nic->GoodReceived(), frames);
-    EXPECT_EQ(t.nic->GoodSent(), frames);
-  } else {
+  // It has no counters.
+  template <class T>
+  static void ExpectCounted(T& t) {
     EXPECT_FALSE(t.nic->NeedsReset());
   }
-  t.ExpectSound();
-  t.PrintRow();
-}
+};
 
 // Frames for a ring that nobody polls wait, or are lost and counted; a ring
 // that is shut down in the middle leaks nothing, and begins anew.
@@ -125,7 +129,7 @@ void OverrunAndReset(const TrafficOptions& options) {
   DMAMAP_START_OR_SKIP(t.started, t.machine);
   t.expect_in_order = false;
   for (std::uint32_t round = 0; round < 5; ++round) {
-    Kit::BeginInterrupts(t);
+    Kit::Unmask(t);
     const std::uint32_t before = t.delivered;
     for (std::uint32_t n = 0; n < 200;) {
       if (t.Send(t.rx_next + 1000 + n)) ++n;
@@ -151,69 +155,66 @@ void OverrunAndReset(const TrafficOptions& options) {
     ASSERT_TRUE(Kit::Setup(*t.nic).ok());
     ASSERT_TRUE(t.StartRings().ok());
     // What waited on the wire comes now.
-    Kit::BeginInterrupts(t);
+    Kit::Unmask(t);
     for (int i = 0; i < 20; ++i) t.Listen();
   }
-  Kit::BeginInterrupts(t);
+  Kit::Unmask(t);
   t.Transmit(200);
   t.ExpectSound();
 }
 
-constexpr std::uint32_t kFrames = 20'000;
-constexpr std::uint32_t kVirtioFrames = 10'000;  // each way, each layout twice
-
-TEST(QemuE1000, BounceDeferred) {
-  FramesBothWays<E1000>({.mode = DomainMode::kBounce,
-                         .flush = FlushMode::kDeferred,
-                         .room = 2048,
-                         .max_frame = 1514},
-                        kFrames);
+class QemuE1000InEachMode : public ::testing::TestWithParam<TrafficOptions> {};
+TEST_P(QemuE1000InEachMode, FramesBothWays) {
+  FramesBothWays<E1000>(GetParam(), kFramesOfOneFlush);
 }
-// Frames lie in up to three buffers, and are sent from three.
-TEST(QemuE1000, DirectDeferredScattered) {
-  FramesBothWays<E1000>({.flush = FlushMode::kDeferred,
-                         .room = 512,
-                         .max_frame = 1514,
-                         .segments = 3},
-                        kFrames);
-}
-// The second half of each buffer is on a page that the NIC reaches itself.
-TEST(QemuE1000, UnalignedEndsDeferred) {
-  FramesBothWays<E1000>({.mode = DomainMode::kUnalignedEnds,
-                         .flush = FlushMode::kDeferred,
-                         .room = 2048,
-                         .max_frame = 1514,
-                         .offset = 3584,
-                         .segments = 2},
-                        kFrames);
+// Direct: frames lie in up to three buffers, and are sent from three. Unaligned
+// ends: the second half of each buffer is on a page that the NIC reaches
+// itself.
+INSTANTIATE_TEST_SUITE_P(
+    All, QemuE1000InEachMode,
+    ::testing::ValuesIn(StrictAndDeferred(
+        {{.mode = DomainMode::kBounce, .room = 2048, .max_frame = 1514},
+         {.mode = DomainMode::kDirect,
+          .room = 512,
+          .max_frame = 1514,
+          .segments = 3},
+         {.mode = DomainMode::kUnalignedEnds,
+          .room = 2048,
+          .max_frame = 1514,
+          .offset = 3584,
+          .segments = 2}})));
+TEST(QemuE1000, PollOnly) {
+  PollOnly<E1000>({.room = 512, .max_frame = 1514}, 3000);
 }
 TEST(QemuE1000, OverrunAndReset) {
   OverrunAndReset<E1000>({.room = 512, .max_frame = 1514});
 }
 
-TEST(QemuVirtioNet, SplitDirectStrict) {
-  FramesBothWays<Virtio<false>>({.room = 1524, .max_frame = 1514},
-                                kVirtioFrames);
+class QemuVirtioInEachMode : public ::testing::TestWithParam<TrafficOptions> {};
+TEST_P(QemuVirtioInEachMode, FramesBothWaysSplit) {
+  FramesBothWays<Virtio<false>>(GetParam(), kFramesOfOneFlush);
 }
-TEST(QemuVirtioNet, SplitBounceDeferred) {
-  FramesBothWays<Virtio<false>>({.mode = DomainMode::kBounce,
-                                 .flush = FlushMode::kDeferred,
-                                 .room = 500,
-                                 .max_frame = 1514,
-                                 .segments = 2},
-                                kVirtioFrames);
+TEST_P(QemuVirtioInEachMode, FramesBothWaysPacked) {
+  FramesBothWays<Virtio<true>>(GetParam(), kFramesOfOneFlush);
 }
-TEST(QemuVirtioNet, PackedDirectDeferred) {
-  FramesBothWays<Virtio<true>>({.flush = FlushMode::kDeferred,
-                                .room = 1524,
-                                .max_frame = 1514,
-                                .segments = 3},
-                               kVirtioFrames);
-}
-TEST(QemuVirtioNet, PackedUnalignedEndsStrict) {
-  FramesBothWays<Virtio<true>>(
-      {.mode = DomainMode::kUnalignedEnds, .room = 1524, .max_frame = 1514},
-      kVirtioFrames);
+// Bounce: frames lie in up to four buffers.
+INSTANTIATE_TEST_SUITE_P(
+    All, QemuVirtioInEachMode,
+    ::testing::ValuesIn(StrictAndDeferred({{.mode = DomainMode::kBounce,
+                                            .room = 500,
+                                            .max_frame = 1514,
+                                            .segments = 2},
+                                           {.mode = DomainMode::kDirect,
+                                            .room = 1524,
+                                            .max_frame = 1514,
+                                            .segments = 3},
+                                           {.mode = DomainMode::kUnalignedEnds,
+                                            .room = 1524,
+                                            .max_frame = 1514,
+                                            .offset = 3584}})));
+TEST(QemuVirtioNet, PollOnly) {
+  PollOnly<Virtio<false>>({.room = 1524, .max_frame = 1514}, 3000);
+  PollOnly<Virtio<true>>({.room = 1524, .max_frame = 1514}, 3000);
 }
 TEST(QemuVirtioNet, OverrunAndReset) {
   OverrunAndReset<Virtio<false>>({.room = 1524, .max_frame = 1514});

@@ -21,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,54 +33,13 @@
 #include "nicring/receiver.h"
 #include "nicring/rx_ring.h"
 #include "nicring/tx_ring.h"
+#include "testing/qemu/frames_for_test.h"
 #include "testing/qemu/guest_pool.h"
 #include "testing/qemu/pci.h"
 #include "testing/qemu/vtd_machine.h"
 #include "testing/qemu/wire.h"
 
 namespace dmamap::testing_qemu {
-
-using Clock = std::chrono::steady_clock;
-
-// Skips the test where QEMU is missing; fails it where QEMU does not start.
-#define DMAMAP_START_OR_SKIP(started, machine)  \
-  if (QemuMachine::Program().empty()) {         \
-    GTEST_SKIP() << QemuMachine::MissingText(); \
-  }                                             \
-  ASSERT_TRUE((started).ok()) << (machine).error()
-
-// Adds the time that it lives to a sum.
-class Stopwatch {
- public:
-  explicit Stopwatch(double* seconds) : seconds_(seconds) {}
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() {
-    *seconds_ += std::chrono::duration<double>(Clock::now() - begin_).count();
-  }
-
- private:
-  double* seconds_;
-  Clock::time_point begin_ = Clock::now();
-};
-
-inline constexpr char kMac[] = "52:54:00:12:34:56";
-
-// Frame number n of a mix in which of twelve seven have 60 bytes, four 590 and
-// one 1514 (with their checksums 64, 594 and 1518). Every byte follows from n.
-inline std::span<const std::byte> ImixFrame(std::uint32_t n,
-                                            std::vector<std::byte>* room) {
-  const std::uint32_t k = n * 5 % 12;
-  room->resize(k < 7 ? 60 : k < 11 ? 590 : 1514);
-  const std::array<unsigned char, 14> head = {
-      0x52, 0x54, 0, 0x12, 0x34, 0x56, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
-  std::memcpy(room->data(), head.data(), head.size());
-  std::memcpy(room->data() + 14, &n, sizeof n);
-  for (std::size_t i = 18; i < room->size(); ++i) {
-    (*room)[i] = static_cast<std::byte>(n * 7 + i * 3 + i / 251);
-  }
-  return *room;
-}
 
 struct TrafficOptions {
   DomainMode mode = DomainMode::kDirect;
@@ -98,7 +58,9 @@ inline std::string NameOf(const TrafficOptions& o) {
 
 // Kit: Nic(PciFunction*), RxFormat, TxFormat, kDevice, Device(): its arguments
 // for QEMU; features(nic); Rx(nic), Tx(nic): ports; InterruptsOf(nic, ring);
-// OnInterrupt(nic, ring): acknowledges.
+// OnInterrupt(nic, ring): acknowledges. Unmask(traffic), Mask(traffic): whether
+// frames that come in interrupt. ExpectCounted(traffic): the device's own
+// counters are ours.
 template <class Kit>
 class Traffic {
  public:
@@ -124,16 +86,16 @@ class Traffic {
 
   // Has frames [rx_next, rx_next + n) come in; at most `window` on their way.
   void Receive(std::uint32_t n, std::uint32_t window = 24) {
-    const std::uint32_t end = rx_next + n;
-    const Stopwatch watch(&rx_seconds);
-    const auto give_up = Clock::now() + std::chrono::seconds(60);
-    std::uint32_t sent = rx_next;
-    while (rx_next < end && !::testing::Test::HasFailure()) {
-      while (sent < end && sent - rx_next < window && Send(sent)) ++sent;
-      Listen();
-      ASSERT_LT(Clock::now(), give_up) << rx_next << " of " << end << ", "
-                                       << sent << " sent " << machine.error();
-    }
+    ReceiveBy(n, window, [this] { Listen(); });
+  }
+  // The same without interrupts, `budget` frames at a time.
+  void ReceivePolling(std::uint32_t n, std::size_t budget) {
+    ReceiveBy(n, 24, [this, budget] {
+      const std::size_t done = rx.Poll(budget, *this, Kit::Rx(*nic)).done;
+      EXPECT_LE(done, budget);
+      if (done == 0) std::this_thread::yield();
+      ++(done == 0 ? idle_polls : done == budget ? full_polls : short_polls);
+    });
   }
   // Looks for an interrupt, and lets the driver serve it.
   void Listen() {
@@ -265,6 +227,9 @@ class Traffic {
   std::uint32_t tx_seen = 0;
   std::uint64_t tx_bytes = 0;
   std::uint64_t interrupts = 0;
+  std::uint64_t idle_polls = 0;  // ReceivePolling's: of no frame,
+  std::uint64_t short_polls = 0;
+  std::uint64_t full_polls = 0;  // of as many as they might
   std::size_t all_faults = 0;
   double rx_seconds = 0;
   double tx_seconds = 0;
@@ -274,6 +239,19 @@ class Traffic {
   std::byte* tx_memory = nullptr;
 
  private:
+  template <class Serve>
+  void ReceiveBy(std::uint32_t n, std::uint32_t window, Serve&& serve) {
+    const std::uint32_t end = rx_next + n;
+    const Stopwatch watch(&rx_seconds);
+    const auto give_up = Clock::now() + std::chrono::seconds(60);
+    std::uint32_t sent = rx_next;
+    while (rx_next < end && !::testing::Test::HasFailure()) {
+      while (sent < end && sent - rx_next < window && Send(sent)) ++sent;
+      serve();
+      ASSERT_LT(Clock::now(), give_up) << rx_next << " of " << end << ", "
+                                       << sent << " sent " << machine.error();
+    }
+  }
   Result<void> Begin() {
     auto done = wire.Open();
     if (!done.ok()) return done;

@@ -26,8 +26,8 @@
 #include "domain/domain.h"
 #include "testing/qemu/e100.h"
 #include "testing/qemu/edu.h"
+#include "testing/qemu/frames_for_test.h"
 #include "testing/qemu/pci.h"
-#include "testing/qemu/traffic_for_test.h"
 
 namespace dmamap::testing_qemu {
 namespace {
