@@ -117,6 +117,31 @@ TEST(ThreadSlots, ListenersHearOfAThreadsExit) {
   EXPECT_EQ(log.slots.size(), 1u);  // no more after Unsubscribe
 }
 
+// While listeners still deal with what a thread left in its slot, no other
+// thread gets that slot.
+TEST(ThreadSlots, ASlotIsNobodysUntilItsListenersAreDone) {
+  struct Meanwhile {
+    ThreadSlots cpu;
+    std::atomic<std::size_t> theirs{kNoSlot};
+    std::thread other;
+  } meanwhile;
+  SlotListener listener(
+      [](void* self, std::size_t) {
+        auto& m = *static_cast<Meanwhile*>(self);
+        if (m.other.joinable()) return;  // this is that thread's own exit
+        m.other = std::thread([&m] { m.theirs = m.cpu.Acquire(); });
+        while (m.theirs == kNoSlot) std::this_thread::yield();
+      },
+      &meanwhile);
+  meanwhile.cpu.Subscribe(listener);
+  std::size_t exited = kNoSlot;
+  std::thread([&] { exited = meanwhile.cpu.Acquire(); }).join();
+  meanwhile.other.join();
+  meanwhile.cpu.Unsubscribe(listener);
+  EXPECT_NE(exited, kNoSlot);
+  EXPECT_NE(meanwhile.theirs, exited);
+}
+
 // A thread-local object whose destructor runs after the slot has gone.
 struct LateUser {
   ThreadSlots* cpu = nullptr;

@@ -10,11 +10,16 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <set>
 #include <vector>
 
 #include "dma/cpu.h"
+#include "dma/invalidate.h"
 #include "iova/allocator.h"
 #include "iova/buddy_store.h"
+#include "iova/flush_queue.h"
+#include "iova/locality.h"
+#include "iova/region_meter.h"
 
 namespace {
 
@@ -130,6 +135,62 @@ TEST(AllocationFailure, AllocatorInit) {
     EXPECT_EQ(made.error(), Error::kNoMemory);
     EXPECT_EQ(a.Allocate(1).error(), Error::kShutDown);
   }
+}
+
+// Tries Init with ever more memory on one object, until it says Ok.
+template <class Object, class Options>
+void InitAgainAndAgain(Object& object, const Options& options) {
+  for (long n = 0;; ++n) {
+    const Only only(n);
+    const Result<void> made = object.Init(options);
+    if (made.ok()) {
+      EXPECT_GE(n, 2);
+      break;
+    }
+    ASSERT_EQ(made.error(), Error::kNoMemory);
+  }
+}
+
+TEST(AllocationFailure, InitOfAPoolMayBeTriedAgain) {
+  FakeAllocator a;
+  ASSERT_TRUE(a.Init({}).ok());
+  LocalityPool<FakeAllocator> pool(a);
+  constexpr std::uint32_t kChunks = 3;
+  InitAgainAndAgain(pool,
+                    LocalityOptions{.chunk_pages = 64, .max_chunks = kChunks});
+  std::set<Iova> pages;
+  for (unsigned i = 0; i < kChunks * 64; ++i) {
+    EXPECT_TRUE(pages.insert(*pool.Allocate()).second);
+  }
+  EXPECT_EQ(pool.Allocate().error(), Error::kLimit);
+  EXPECT_TRUE(pool.CheckInvariants());
+  for (const Iova page : pages) EXPECT_TRUE(pool.Free(page).ok());
+  pool.Trim();
+  EXPECT_EQ(a.stats().live, 0u);
+}
+
+TEST(AllocationFailure, InitOfAFlushQueueMayBeTriedAgain) {
+  FakeAllocator a;
+  ASSERT_TRUE(a.Init({}).ok());
+  NoInvalidation device;
+  FlushQueue<FakeAllocator, NoInvalidation> queue(a, device);
+  ASSERT_NO_FATAL_FAILURE(
+      InitAgainAndAgain(queue, FlushQueueOptions{.entries = 8}));
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_TRUE(queue.Free(*a.Allocate(1), 1).ok());
+  }
+  EXPECT_TRUE(queue.Drain().ok());
+  EXPECT_TRUE(queue.CheckInvariants());
+  EXPECT_EQ(a.stats().live, 0u);
+}
+
+TEST(AllocationFailure, InitOfAMeterMayBeTriedAgain) {
+  RegionMeter meter;
+  InitAgainAndAgain(meter, RegionMeterOptions{.window = 4, .regions = 8});
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    EXPECT_TRUE(meter.Access(Iova(i << 21)).ok());
+  }
+  EXPECT_EQ(meter.stats().max_distinct, 4u);
 }
 
 TEST(AllocationFailure, AllocateFailsWholeAndFreeNeverDoes) {

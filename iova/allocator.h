@@ -166,16 +166,14 @@ class IovaAllocator {
     if (ready_) Flush(guard.slot());
   }
 
-  // One step of the trim that misses, ranges past the caches and
-  // FlushQueue::Poll make: a magazine that waited in the depot for long goes
-  // back to the store, of each class in turn. For a caller with a timer whose
-  // traffic makes none of these. Never waits for the store.
+  // One step of the trim that misses and ranges past the caches make as well: a
+  // magazine that waited in the depot for long goes back to the store, of each
+  // class in turn. For a timer, on a thread of its own or any other;
+  // FlushQueue::Poll makes one. Never waits for the store.
   void TrimStep() {
-    const SlotGuard<Cpu> guard(cpu_);
-    if (!ready_) return;
-    WithSlot(guard.slot(), [&](std::size_t n) {
-      if (Slot* const owned = cache_.Find(n)) EmptySurplus(*owned, 1);
-    });
+    if (!ready_ || !store_lock_.try_lock()) return;
+    TrimLocked(trim_steps_++ % kClasses);
+    store_lock_.unlock();
   }
 
   // Calls fn(Range) for each range that is handed out, ascending. Exact only
@@ -271,7 +269,8 @@ class IovaAllocator {
 
   // The slow paths, in allocator_slow.h and allocator_free.h.
   Error CountRefusal(Error error);
-  bool CouldServe(const PageRequest& request) const;
+  bool CouldServe(std::uint64_t pages, const PageRequest& request) const;
+  PageRequest Padded(std::uint64_t pages, const PageRequest& request) const;
   Result<PageRequest> ToRequest(std::uint64_t pages, const Constraints&) const;
   Result<std::uint64_t> AllocatePreferred(std::size_t slot, std::uint64_t pages,
                                           const Constraints& constraints);
@@ -289,7 +288,8 @@ class IovaAllocator {
   Result<void> FreeCached(std::size_t n, Iova first, std::uint64_t pages);
   Result<void> FreeToStore(std::uint64_t page, std::uint64_t pages);
   bool MakeRoom(Slot& owned, unsigned size_class);
-  void EmptySurplus(Slot& owned, std::uint32_t period = Policy::kTrimPeriod);
+  void EmptySurplus(Slot& owned);
+  void TrimLocked(unsigned size_class);
   void Empty(unsigned size_class, MagazineType& magazine);
   void EmptyLocked(unsigned size_class, MagazineType& magazine);
   Result<void> CheckArguments(Iova first, std::uint64_t pages) const;
@@ -328,6 +328,7 @@ class IovaAllocator {
   std::array<std::uint64_t, kClasses> trimmed_ = {};
   std::uint64_t refusals_ = 0;
   std::uint64_t flushes_ = 0;
+  std::uint32_t trim_steps_ = 0;
 };
 
 }  // namespace dmamap::inline v0

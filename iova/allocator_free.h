@@ -16,9 +16,8 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<void> IovaAllocator<Store, Cpu, Policy>::FreeSlow(std::size_t guess,
                                                          Iova first,
                                                          std::uint64_t pages) {
-  if (!ready_) return Error::kShutDown;
-  if (pages == 0) return Error::kInvalidArgument;
-  if (!page_.IsAligned(first.value())) return Error::kForeign;
+  const Result<void> checked = CheckArguments(first, pages);
+  if (!checked.ok()) return checked;
   if (ClassOf(pages) < kClasses) {
     return WithSlot(FastSlot<Cpu>::Settle(cpu_, guess),
                     [&](std::size_t n) { return FreeCached(n, first, pages); });
@@ -54,9 +53,6 @@ Result<void> IovaAllocator<Store, Cpu, Policy>::FreeCached(
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<void> IovaAllocator<Store, Cpu, Policy>::FreeToStore(
     std::uint64_t page, std::uint64_t pages) {
-  if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
-    if (pages > window_pages_) return Error::kForeign;  // else nobody says so
-  }
   // Both are cold when many ranges are live: wait for them at the same time.
   tags_.Prefetch(page, pages);
   const Guard<LockType> guard(store_lock_);
@@ -91,25 +87,28 @@ bool IovaAllocator<Store, Cpu, Policy>::MakeRoom(Slot& owned,
   return true;
 }
 
-// The depot's share of each `period`-th miss: what waits there and nobody takes
-// goes back to the store, a magazine at a time. Never waits: when the store is
-// in use, a later miss will do. The magazine leaves the depot under the store's
-// lock, so that whoever counts what is cached (stats) does so before or behind
-// it. REQUIRES: the caller owns the slot.
+// The depot's share of each kTrimPeriod'th miss of a slot. Never waits: when
+// the store is in use, a later miss will do. REQUIRES: the caller owns the
+// slot.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
-void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned,
-                                                     std::uint32_t period) {
+void IovaAllocator<Store, Cpu, Policy>::EmptySurplus(Slot& owned) {
   if constexpr (Policy::kTrimPeriod != 0) {
-    const unsigned size_class = Cache::NextTrim(owned, period);
+    const unsigned size_class = Cache::NextTrim(owned, Policy::kTrimPeriod);
     if (size_class == kClasses || !store_lock_.try_lock()) return;
-    MagazineType* const magazine = cache_.depot().TakeSurplus(size_class);
-    if (magazine != nullptr) {
-      EmptyLocked(size_class, *magazine);
-      ++trimmed_[size_class];
-    }
+    TrimLocked(size_class);
     store_lock_.unlock();
-    if (magazine != nullptr) cache_.depot().PutEmpty(magazine);
   }
+}
+// What waits in the depot and nobody takes goes back to the store, a magazine
+// at a time. Under store_lock_: so whoever counts what is cached (stats) does
+// so before or behind it.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+void IovaAllocator<Store, Cpu, Policy>::TrimLocked(unsigned size_class) {
+  MagazineType* const magazine = cache_.depot().TakeSurplus(size_class);
+  if (magazine == nullptr) return;
+  EmptyLocked(size_class, *magazine);
+  ++trimmed_[size_class];
+  cache_.depot().PutEmpty(magazine);
 }
 
 // Gives all entries of a magazine back to the store.

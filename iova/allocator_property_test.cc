@@ -44,8 +44,12 @@ enum class Do : std::uint8_t {
   kFreeWrongSize,  // a live range, another size
   kFreeAnywhere,   // any address
   kSwitchSlot,
-  kRetire,  // the current slot
+  kRetire,  // a slot
   kTrim,
+  kTrimStep,
+  kRetireRange,   // the first step of a free in two
+  kReleaseRange,  // the second
+  kRestoreRange,  // or none
 };
 struct Step {
   Do what = Do::kAllocate;
@@ -124,6 +128,14 @@ class Model {
       case Do::kTrim:
         allocator_.Trim();
         return "";
+      case Do::kTrimStep:
+        allocator_.TrimStep();
+        return "";
+      case Do::kRetireRange:
+        return Retire(step);
+      case Do::kReleaseRange:
+      case Do::kRestoreRange:
+        return EndRetired(step);
     }
     return "";
   }
@@ -243,6 +255,46 @@ class Model {
     live_.erase(at);
     return "";
   }
+  // Neither live nor free until it is released or restored.
+  std::string Retire(const Step& step) {
+    if (live_.empty()) return "";
+    auto at = live_.begin();
+    std::advance(at, static_cast<long>(step.number % live_.size()));
+    const auto [page, pages] = *at;
+    const Iova first(page << kShift);
+    for (const bool release : {true, false}) {
+      const Result<void> early = release ? allocator_.Release(first, pages)
+                                         : allocator_.Restore(first, pages);
+      if (early.ok() || early.error() != Error::kBusy) return "not retired yet";
+    }
+    if (!allocator_.Retire(first, pages).ok()) return "retire";
+    if (allocator_.Retire(first, pages).ok()) return "retired twice";
+    if (allocator_.Free(first, pages).ok()) return "a retired one freed";
+    retired_.insert(*at);
+    live_.erase(at);
+    return "";
+  }
+  std::string EndRetired(const Step& step) {
+    if (retired_.empty()) return "";
+    auto at = retired_.begin();
+    std::advance(at, static_cast<long>(step.number % retired_.size()));
+    const auto [page, pages] = *at;
+    const Iova first(page << kShift);
+    const bool release = step.what == Do::kReleaseRange;
+    if (step.pages != pages && allocator_.Release(first, step.pages).ok()) {
+      return "released in a wrong size";
+    }
+    const Result<void> ended = release ? allocator_.Release(first, pages)
+                                       : allocator_.Restore(first, pages);
+    if (!ended.ok()) return "end";
+    if (release) {
+      pages_.Set(page, Held(pages), true);
+    } else {
+      live_.insert(*at);
+    }
+    retired_.erase(at);
+    return "";
+  }
   std::string FreeBadly(const Step& step) {
     std::uint64_t address = (pages_.first() << kShift) + step.number;
     if (step.what == Do::kFreeAgain) {
@@ -280,7 +332,8 @@ class Model {
       seen[r.first().value() >> kShift] = r.size() >> kShift;
     });
     if (seen != live_) return "ForEachLive";
-    if (allocator_.stats().live != live_.size()) return "stats";
+    const std::size_t held = live_.size() + retired_.size();
+    if (allocator_.stats().live != held) return "stats";
     return "";
   }
   std::string Close() {
@@ -289,6 +342,11 @@ class Model {
       pages_.Set(page, Held(pages), true);
     }
     live_.clear();
+    for (const auto& [page, pages] : retired_) {
+      if (!allocator_.Release(Iova(page << kShift), pages).ok()) return "close";
+      pages_.Set(page, Held(pages), true);
+    }
+    retired_.clear();
     for (std::size_t s = 0; s < kSlots; ++s) allocator_.cpu().Retire(s);
     allocator_.Trim();
     if (allocator_.stats().cached != 0) return "cached after all";
@@ -298,8 +356,9 @@ class Model {
 
   Allocator allocator_;
   PageMap pages_;
-  std::uint64_t guard_;  // pages
-  std::map<std::uint64_t, std::uint64_t> live_;
+  std::uint64_t guard_;                             // pages
+  std::map<std::uint64_t, std::uint64_t> live_;     // pages by first page
+  std::map<std::uint64_t, std::uint64_t> retired_;  // likewise
   std::set<std::uint64_t> ever_;  // pages that a range began at
   PageMap::Apart apart_;          // see Settle
 };
@@ -321,7 +380,11 @@ rc::Gen<Step> AnyStep() {
                                                  {1, Do::kFreeAnywhere},
                                                  {2, Do::kSwitchSlot},
                                                  {1, Do::kRetire},
-                                                 {1, Do::kTrim}})),
+                                                 {1, Do::kTrim},
+                                                 {1, Do::kTrimStep},
+                                                 {2, Do::kRetireRange},
+                                                 {2, Do::kReleaseRange},
+                                                 {1, Do::kRestoreRange}})),
       rc::gen::set(&Step::pages,
                    rc::gen::weightedOneOf<std::uint64_t>(
                        {{6, rc::gen::just<std::uint64_t>(1)},
@@ -399,7 +462,17 @@ class Broken {
   Result<void> Free(Iova first, std::uint64_t pages) {
     return change_.Free(real_, first, pages);
   }
+  Result<void> Retire(Iova first, std::uint64_t pages) {
+    return change_.Retire(real_, first, pages);
+  }
+  Result<void> Release(Iova first, std::uint64_t pages) {
+    return change_.Release(real_, first, pages);
+  }
+  Result<void> Restore(Iova first, std::uint64_t pages) {
+    return change_.Restore(real_, first, pages);
+  }
   void Trim() { real_.Trim(); }
+  void TrimStep() { real_.TrimStep(); }
   template <class Fn>
   void ForEachLive(Fn&& fn) const {
     real_.ForEachLive(fn);
@@ -420,6 +493,15 @@ struct Faithful {
   }
   Result<void> Free(Real& a, Iova first, std::uint64_t pages) {
     return a.Free(first, pages);
+  }
+  Result<void> Retire(Real& a, Iova first, std::uint64_t pages) {
+    return a.Retire(first, pages);
+  }
+  Result<void> Release(Real& a, Iova first, std::uint64_t pages) {
+    return a.Release(first, pages);
+  }
+  Result<void> Restore(Real& a, Iova first, std::uint64_t pages) {
+    return a.Restore(first, pages);
   }
 };
 // Believes the caller, as Linux did: whatever is freed enters a cache of the
@@ -538,6 +620,37 @@ struct LosesAFree : Faithful {
   }
   int calls = 0;
 };
+// Frees in the first step: what a device still knows is handed out again.
+struct ReleasesTooEarly : Faithful {
+  Result<void> Retire(Real& a, Iova first, std::uint64_t pages) {
+    const Result<void> r = a.Retire(first, pages);
+    if (r.ok()) (void)a.Release(first, pages);
+    if (r.ok()) retired[first] = pages;
+    return r;
+  }
+  Result<void> Release(Real& a, Iova first, std::uint64_t pages) {
+    const auto at = retired.find(first);
+    if (at == retired.end() || at->second != pages) {
+      return a.Release(first, pages);
+    }
+    retired.erase(at);
+    return Ok();
+  }
+  std::map<Iova, std::uint64_t> retired;
+};
+struct LosesARelease : Faithful {
+  Result<void> Release(Real& a, Iova first, std::uint64_t pages) {
+    const Result<void> r = a.Release(first, pages);
+    if (r.ok() && ++calls % 4 == 0) (void)a.Allocate(pages);
+    return r;
+  }
+  int calls = 0;
+};
+struct RestoresNothing : Faithful {
+  Result<void> Restore(Real& a, Iova first, std::uint64_t pages) {
+    return a.Release(first, pages);
+  }
+};
 
 template <class Allocator>
 std::string FirstDifference() {
@@ -552,9 +665,11 @@ std::string FirstDifference() {
     const std::uint64_t bytes = window.pages << kShift;
     std::vector<Step> steps(80);
     for (Step& s : steps) {
-      constexpr Do kAll[] = {Do::kAllocate,      Do::kAllocate,  Do::kAllocate,
-                             Do::kFree,          Do::kFree,      Do::kFreeAgain,
-                             Do::kFreeWrongSize, Do::kSwitchSlot};
+      constexpr Do kAll[] = {
+          Do::kAllocate,      Do::kAllocate,    Do::kAllocate,
+          Do::kFree,          Do::kFree,        Do::kFreeAgain,
+          Do::kFreeWrongSize, Do::kSwitchSlot,  Do::kRetireRange,
+          Do::kReleaseRange,  Do::kRestoreRange};
       s.what = kAll[below(std::size(kAll))];
       const std::uint64_t most = below(4) == 0 ? 40 : 3;
       s.pages = 1 + below(most);
@@ -588,7 +703,8 @@ using Controls =
                    Broken<IgnoresThePreference>, Broken<IgnoresThePlacement>,
                    Broken<IgnoresTheBoundary>, Broken<LeavesNoGuards>,
                    Broken<ForgetsWhatIsReserved>, Broken<HandsOutTwice>,
-                   Broken<LosesAFree>>;
+                   Broken<LosesAFree>, Broken<ReleasesTooEarly>,
+                   Broken<LosesARelease>, Broken<RestoresNothing>>;
 template <class Allocator>
 class NegativeControl : public testing::Test {};
 TYPED_TEST_SUITE(NegativeControl, Controls);

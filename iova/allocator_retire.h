@@ -14,12 +14,17 @@
 
 namespace dmamap::inline v0 {
 
+// Of every free that is not on the fast path.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<void> IovaAllocator<Store, Cpu, Policy>::CheckArguments(
     Iova first, std::uint64_t pages) const {
   if (!ready_) return Error::kShutDown;
   if (pages == 0) return Error::kInvalidArgument;
   if (!page_.IsAligned(first.value())) return Error::kForeign;
+  if constexpr (Policy::kFreeCheck == FreeCheck::kOff) {
+    // Else nobody says so, and its pages and the guard's could wrap.
+    if (pages > window_pages_) return Error::kForeign;
+  }
   return Ok();
 }
 

@@ -37,7 +37,8 @@ Result<Iova> IovaAllocator<Store, Cpu, Policy>::AllocateConstrained(
   if (!page.ok() && page.error() == Error::kNoSpace) {
     page = AllocateOnce(slot, pages, *request);
   }
-  if (!page.ok() && page.error() == Error::kNoSpace && CouldServe(*request)) {
+  if (!page.ok() && page.error() == Error::kNoSpace &&
+      CouldServe(pages, *request)) {
     Flush(slot);
     page = AllocateOnce(slot, pages, *request);
   }
@@ -58,13 +59,23 @@ Error IovaAllocator<Store, Cpu, Policy>::CountRefusal(Error error) {
 // the caches.
 template <RangeStore Store, CpuLocal Cpu, class Policy>
 bool IovaAllocator<Store, Cpu, Policy>::CouldServe(
-    const PageRequest& request) const {
-  const std::uint64_t first =
-      std::max(request.first, page_.Number(window_.first()));
-  const std::uint64_t last =
-      std::min(request.last, page_.Number(window_.last()));
-  return request.count <= window_pages_ && first <= last &&
-         last - first >= request.count - 1;
+    std::uint64_t pages, const PageRequest& request) const {
+  const PageRequest padded = Padded(pages, request);
+  return padded.count <= window_pages_ &&
+         padded.padding <= window_pages_ - padded.count &&
+         store_.HasPlaceFor(padded);
+}
+// With what is taken besides: the rest of the class's size, guard pages.
+template <RangeStore Store, CpuLocal Cpu, class Policy>
+PageRequest IovaAllocator<Store, Cpu, Policy>::Padded(
+    std::uint64_t pages, const PageRequest& request) const {
+  const unsigned size_class = std::min(ClassOf(pages), kClasses);
+  PageRequest padded = request;
+  padded.padding =
+      size_class < kClasses ? PagesHeld(pages) - pages : guard_pages_;
+  // Of long ranges LiveTags knows only every 2^kClasses'th page.
+  padded.align_order = std::max(padded.align_order, size_class);
+  return padded;
 }
 
 // Up to the preferred limit. A refusal costs a look at two magazines and one
@@ -84,11 +95,7 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateOnce(
     std::size_t slot, std::uint64_t pages, const PageRequest& request) {
   const unsigned size_class = ClassOf(pages);
-  if (size_class >= kClasses) {
-    Slot* const owned = slot < local_slots_ ? cache_.Find(slot) : nullptr;
-    if (owned != nullptr) EmptySurplus(*owned);
-    return AllocateFromStore(nullptr, pages, request);
-  }
+  if (size_class >= kClasses) return AllocateFromStore(nullptr, pages, request);
   return WithSlot(slot, [&](std::size_t n) -> Result<std::uint64_t> {
     typename Cache::Slot* owned = cache_.Obtain(n);
     if (owned == nullptr) return AllocateFromStore(nullptr, pages, request);
@@ -137,11 +144,7 @@ template <RangeStore Store, CpuLocal Cpu, class Policy>
 Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
     Bin* bin, std::uint64_t pages, const PageRequest& request) {
   const unsigned size_class = std::min(ClassOf(pages), kClasses);
-  PageRequest padded = request;
-  padded.padding =
-      size_class < kClasses ? PagesHeld(pages) - pages : guard_pages_;
-  // Of long ranges LiveTags knows only every 2^kClasses'th page.
-  padded.align_order = std::max(padded.align_order, size_class);
+  const PageRequest padded = Padded(pages, request);
   const bool prefetch =
       bin != nullptr && request.last >= page_.Number(window_.last()) &&
       request.first == 0 && request.placement == Placement::kTopDown &&
@@ -166,7 +169,12 @@ Result<std::uint64_t> IovaAllocator<Store, Cpu, Policy>::AllocateFromStore(
   tags_.MarkLive(*page, pages);
   ++from_store_[size_class];
   if (bin == nullptr) {
-    ++direct_allocations_[size_class];
+    const std::uint64_t direct = ++direct_allocations_[size_class];
+    if constexpr (Policy::kTrimPeriod != 0) {
+      if (direct % Policy::kTrimPeriod == 0) {
+        TrimLocked(trim_steps_++ % kClasses);
+      }
+    }
   } else {
     bin->visit_allocs.Add();
     bin->alloc_misses.Add();

@@ -124,29 +124,43 @@ TEST(Allocator, RequestsThatNoCacheServesTrimNothing) {
       << "of 50,000 allocations";
 }
 
+struct NoTrimPolicy : AllocatorPolicy {
+  static constexpr std::uint32_t kTrimPeriod = 0;
+};
+
+// What a burst left in the depot goes, although another thread does `work` than
+// the one that left it: one without magazines, or without a slot.
+template <class Policy = AllocatorPolicy, class Work>
+void ExpectTrimmedByAnother(std::size_t slots, Work&& work) {
+  IovaAllocator<BuddyStore, ThreadSlots, Policy> a(slots);
+  ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
+  std::vector<Iova> burst;
+  for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(32));
+  for (const Iova first : burst) ASSERT_TRUE(a.Free(first, 32).ok());
+  EXPECT_GE(a.stats().cached, 32u * 127);
+  const std::uint64_t flushes = a.stats().flushes;
+  std::thread([&] {
+    for (int i = 0; i < 20000; ++i) work(a);
+  }).join();
+  EXPECT_LE(a.stats().cached, 2u * 127);
+  EXPECT_EQ(a.stats().size_class[5].depot_trims, 32u);
+  EXPECT_EQ(a.stats().flushes, flushes);
+  EXPECT_TRUE(a.CheckInvariants());
+}
+
 // Ranges past the caches trim too, and so does whoever calls TrimStep now and
 // then, where traffic never misses its magazines.
-TEST(Allocator, SteadyTrafficCanTrimTheDepot) {
-  for (const std::uint64_t pages : {64u, 0u}) {
-    StandardAllocator a;
-    ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
-    std::vector<Iova> burst;
-    for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(32));
-    for (const Iova first : burst) ASSERT_TRUE(a.Free(first, 32).ok());
-    EXPECT_GE(a.stats().cached, 32u * 127);
-    const std::uint64_t flushes = a.stats().flushes;
-    for (int i = 0; i < 20000; ++i) {
-      if (pages == 0) {
-        a.TrimStep();
-      } else {
-        ASSERT_TRUE(a.Free(*a.Allocate(pages), pages).ok());
-      }
-    }
-    EXPECT_LE(a.stats().cached, 2u * 127);
-    EXPECT_EQ(a.stats().size_class[5].depot_trims, 32u);
-    EXPECT_EQ(a.stats().flushes, flushes);
-    EXPECT_TRUE(a.CheckInvariants());
+TEST(Allocator, WhoHasNoMagazinesTrimsTheDepotToo) {
+  const auto long_pairs = [](auto& a) {
+    ASSERT_TRUE(a.Free(*a.Allocate(64), 64).ok());
+  };
+  const auto steps = [](auto& a) { a.TrimStep(); };
+  for (const std::size_t slots : {8u, 1u}) {
+    ExpectTrimmedByAnother(slots, long_pairs);
+    ExpectTrimmedByAnother(slots, steps);
   }
+  // An embedder who wants no trim but his own.
+  ExpectTrimmedByAnother<NoTrimPolicy>(8, steps);
 }
 
 // 32 bits first: also an address that lies in the depot, below magazines of
@@ -227,15 +241,13 @@ TEST(Allocator, CountsTheMissesOfBothKindsOfFree) {
   }
 }
 
-struct NoTrimPolicy : AllocatorPolicy {
-  static constexpr std::uint32_t kTrimPeriod = 0;
-};
 TEST(Allocator, TheTrimCanBeTurnedOff) {
   IovaAllocator<BuddyStore, ThreadSlots, NoTrimPolicy> a;
   ASSERT_TRUE(a.Init({.window = Pages(1, (1ull << 36) - 1)}).ok());
   std::vector<Iova> burst;
   for (int i = 0; i < 6000; ++i) burst.push_back(*a.Allocate(1));
   for (const Iova page : burst) ASSERT_TRUE(a.Free(page, 1).ok());
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(a.Free(*a.Allocate(64), 64).ok());
   EXPECT_GE(a.stats().cached, 32u * 127);
   EXPECT_EQ(a.stats().size_class[0].depot_trims, 0u);
 }

@@ -108,17 +108,7 @@ class BuddyStore {
     if (count > free_pages_ || request.padding > free_pages_ - count) {
       return Error::kNoSpace;
     }
-    const std::uint64_t first = std::max(request.first, first_);
-    const std::uint64_t last = std::min(request.last, last_);
-    if (first > last || count - 1 > last - first) return Error::kNoSpace;
-    const unsigned want =
-        std::max(CeilLog2(count + request.padding), request.align_order);
-    if (want > trie_.max_order()) return Error::kNoSpace;
-    // The lowest and highest place. No overflow: pages are below 2^52.
-    const std::uint64_t step = std::uint64_t{1} << want;
-    const BlockPlaces places{.want = want,
-                             .low = (first + step - 1) & ~(step - 1),
-                             .high = (last - (count - 1)) & ~(step - 1)};
+    const BlockPlaces places = PlacesFor(request);
     if (places.low > places.high) return Error::kNoSpace;
     if (RecentSuits(request, places)) return TakeRecent();
     BlockPlace place = places.Find(trie_, request.placement);
@@ -128,6 +118,13 @@ class BuddyStore {
     }
     if (place.block == BlockTrie::kNone) return Error::kNoSpace;
     return Cut(place, request);
+  }
+
+  // See RangeStore.
+  bool HasPlaceFor(const PageRequest& request) const {
+    if (!initialised_) return false;
+    const BlockPlaces places = PlacesFor(request);
+    return places.low <= places.high;
   }
 
   // See RangeStore. Also takes back a part of a range.
@@ -176,6 +173,24 @@ class BuddyStore {
   }
   static constexpr unsigned CeilLog2(std::uint64_t n) {
     return static_cast<unsigned>(std::bit_width(n - 1));
+  }
+
+  // The lowest and the highest place for the request; the first above the other
+  // when there is none. REQUIRES: as HasPlaceFor.
+  BlockPlaces PlacesFor(const PageRequest& request) const {
+    const BlockPlaces none = {.want = 0, .low = 1, .high = 0};
+    const std::uint64_t count = request.count;
+    const std::uint64_t first = std::max(request.first, first_);
+    const std::uint64_t last = std::min(request.last, last_);
+    if (first > last || count - 1 > last - first) return none;
+    const unsigned want =
+        std::max(CeilLog2(count + request.padding), request.align_order);
+    if (want > trie_.max_order()) return none;
+    // No overflow: pages are below 2^52.
+    const std::uint64_t step = std::uint64_t{1} << want;
+    return {.want = want,
+            .low = (first + step - 1) & ~(step - 1),
+            .high = (last - (count - 1)) & ~(step - 1)};
   }
 
   // Calls fn(page, order) for the largest aligned blocks that make up the

@@ -95,6 +95,9 @@ class Broken {
   Result<void> Free(std::uint64_t first, std::uint64_t count) {
     return change_.Free(store_, first, count);
   }
+  bool HasPlaceFor(const PageRequest& request) const {
+    return change_.HasPlaceFor(store_, request);
+  }
   std::uint64_t free_pages() const { return store_.free_pages(); }
   void Prefetch(std::uint64_t page) const { store_.Prefetch(page); }
   template <class Fn>
@@ -114,6 +117,15 @@ struct Faithful {
   }
   Result<void> Free(BuddyStore& s, std::uint64_t first, std::uint64_t count) {
     return s.Free(first, count);
+  }
+  bool HasPlaceFor(const BuddyStore& s, const PageRequest& r) const {
+    return s.HasPlaceFor(r);
+  }
+};
+// Refuses what just fits.
+struct WantsAPageMore : Faithful {
+  bool HasPlaceFor(const BuddyStore& s, PageRequest r) const {
+    return ++r.count != 0 && s.HasPlaceFor(r);
   }
 };
 struct LimitOffByOne : Faithful {
@@ -236,10 +248,11 @@ using Whole = StoreModel<Broken<Faithful>>;
 TEST_F(Whole, PassesTheControlsRuns) { EXPECT_EQ(FirstDifference(), ""); }
 
 using Controls =
-    testing::Types<Broken<LimitOffByOne>, Broken<NoAlignment>, Broken<NoFirst>,
-                   Broken<NoPlacement>, Broken<NoPadding>, Broken<NoBoundary>,
-                   Broken<NoPieces>, Broken<KeepsTheTail>,
-                   Broken<RemembersRefusal>, Broken<SwallowsDoubleFree>>;
+    testing::Types<Broken<WantsAPageMore>, Broken<LimitOffByOne>,
+                   Broken<NoAlignment>, Broken<NoFirst>, Broken<NoPlacement>,
+                   Broken<NoPadding>, Broken<NoBoundary>, Broken<NoPieces>,
+                   Broken<KeepsTheTail>, Broken<RemembersRefusal>,
+                   Broken<SwallowsDoubleFree>>;
 template <class Store>
 class NegativeControl : public StoreModel<Store> {};
 TYPED_TEST_SUITE(NegativeControl, Controls);

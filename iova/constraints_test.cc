@@ -71,8 +71,21 @@ TEST(Constraints, TheImpossibleCostsNobodyHisCaches) {
   EXPECT_EQ(a.Allocate(0x1000000).error(), Error::kNoSpace);
   EXPECT_EQ(a.Allocate(~std::uint64_t{0}).error(), Error::kNoSpace);
   EXPECT_EQ(a.stats().refusals, refusals + 2);
+  // No such multiple in the window, or below the limit, or none with room for
+  // the power of two that the size is rounded up to.
+  EXPECT_EQ(a.Allocate(1, {.alignment = 1ull << 40}).error(), Error::kNoSpace);
+  EXPECT_EQ(
+      a.Allocate(1, {.limit = Iova(0x5fff), .alignment = 0x10000}).error(),
+      Error::kNoSpace);
+  EXPECT_EQ(a.Allocate(0xfff000).error(), Error::kNoSpace);
+  EXPECT_EQ(a.stats().refusals, refusals + 5);
   EXPECT_EQ(a.stats().cached, cached);
   EXPECT_EQ(a.stats().flushes, 0u);
+  // The control: what a free could serve does empty them.
+  EXPECT_TRUE(a.Allocate(0x800000).ok());
+  EXPECT_EQ(a.Allocate(0x800000).error(), Error::kNoSpace);
+  EXPECT_GT(a.stats().flushes, 0u);
+  EXPECT_EQ(a.stats().cached, 0u);
 }
 
 // A cached range above the preferred limit does not come before a free one
@@ -277,6 +290,23 @@ TEST(FreeCheckOff, RecordsNothing) {
   EXPECT_EQ(a.Free(big, 100).error(), Error::kDoubleFree);
   EXPECT_EQ(a.stats().live, 1u);
   EXPECT_EQ(a.Free(Iova(1ull << 50), 100).error(), Error::kForeign);
+}
+
+// A length that wraps with the guard's pages is no part of a live range.
+TEST(FreeCheckOff, RefusesALengthBeyondTheWindow) {
+  IovaAllocator<BuddyStore, ThreadSlots, OffPolicy> a;
+  ASSERT_TRUE(a.Init({.window = Pages(1, 0xfffff), .guard_pages = 2}).ok());
+  const Iova big = *a.Allocate(100);
+  const std::uint64_t left = a.stats().free_pages;
+  for (const std::uint64_t pages :
+       {~0ull, ~0ull - 1, 1ull << 63, 0x100000ull}) {
+    EXPECT_EQ(a.Free(big, pages).error(), Error::kForeign);
+    EXPECT_EQ(a.Retire(big, pages).error(), Error::kForeign);
+    EXPECT_EQ(a.Release(big, pages).error(), Error::kForeign);
+    EXPECT_EQ(a.Restore(big, pages).error(), Error::kForeign);
+  }
+  EXPECT_EQ(a.stats().free_pages, left);
+  EXPECT_TRUE(a.CheckInvariants());
 }
 
 }  // namespace

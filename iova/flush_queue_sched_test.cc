@@ -21,7 +21,6 @@
 #include "dma/sync.h"
 #include "iova/flush_queue.h"
 #include "testing/sched/explore.h"
-#include "testing/sched/needed_orders.h"
 
 namespace dmamap {
 namespace {

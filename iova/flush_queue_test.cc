@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,26 @@ struct Counting {
 };
 
 using Queue = FlushQueue<Allocator, Counting, HandPolicy>;
+
+// A poll by a timer's own thread, which has no magazines, trims the allocator's
+// depot.
+TEST(FlushQueuePoll, TrimsTheDepotOfOtherThreads) {
+  IovaAllocator<BuddyStore, ThreadSlots> iova;
+  const auto window = Range::FromSize(Iova(1 << 12), std::uint64_t{1} << 48);
+  ASSERT_TRUE(iova.Init({.window = *window}).ok());
+  Counting device;
+  FlushQueue<decltype(iova), Counting, HandPolicy> queue(iova, device);
+  ASSERT_TRUE(queue.Init({}).ok());
+  std::vector<Iova> burst;
+  for (int i = 0; i < 6000; ++i) burst.push_back(*iova.Allocate(1));
+  for (const Iova page : burst) ASSERT_TRUE(queue.Free(page, 1).ok());
+  ASSERT_TRUE(queue.Drain().ok());
+  ASSERT_GE(iova.stats().cached, 32u * 127);
+  std::thread([&] {
+    for (int i = 0; i < 2000; ++i) EXPECT_TRUE(queue.Poll(now).ok());
+  }).join();
+  EXPECT_LE(iova.stats().cached, 3u * 127);
+}
 
 class FlushQueueTest : public ::testing::Test {
  protected:

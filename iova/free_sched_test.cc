@@ -18,7 +18,6 @@
 #include "dma/result.h"
 #include "iova/sched_model_for_test.h"
 #include "testing/sched/explore.h"
-#include "testing/sched/needed_orders.h"
 
 namespace dmamap {
 namespace {

@@ -33,8 +33,8 @@
 // one of them remote: both may get Ok; late_frees counts it when it is found.
 //
 // Progress: wait-free for the owner while the chunk lasts, lock-free for
-// FreeRemotely. Memory comes in Init: max_chunks times 56 bytes and 32 for each
-// 64 pages of a chunk.
+// FreeRemotely. Memory comes in Init: max_chunks times 56 to 72 bytes and 32
+// for each 64 pages of a chunk.
 //
 //   LocalityPool<StandardAllocator> pool(iova);
 //   if (Result<void> r = pool.Init({}); !r.ok()) ...
@@ -53,6 +53,7 @@
 #include "iova/locality_chunks.h"
 #include "iova/locality_table.h"
 #include "iova/locality_word.h"
+#include "iova/range_store.h"
 
 namespace dmamap::inline v0 {
 
@@ -107,7 +108,8 @@ class LocalityPool {
     }
   }
 
-  // Once, after the allocator's: then kBusy. kInvalidArgument, kNoMemory.
+  // Once, after the allocator's: then kBusy. kInvalidArgument, kNoMemory, after
+  // which it may be tried again.
   Result<void> Init(const LocalityOptions& options) {
     if (ready_) return Error::kBusy;
     if (!IsPowerOfTwo(options.chunk_pages) || options.chunk_pages < 64 ||
@@ -120,7 +122,10 @@ class LocalityPool {
     if (made.ok()) made = table_.Init(options.max_chunks);
     if (!made.ok()) return made;
     shift_ = allocator_.page_size().shift();
-    offset_mask_ = allocator_.page_size().mask();
+    not_a_page_ = allocator_.page_size().mask() |
+                  (kMaxPageBits + shift_ < 64
+                       ? ~std::uint64_t{0} << (kMaxPageBits + shift_)
+                       : 0);
     options_ = options;
     ready_ = true;
     return Ok();
@@ -200,7 +205,7 @@ class LocalityPool {
       return {.result = Error::kShutDown};
     if (pages == 0) [[unlikely]]
       return {.result = Error::kInvalidArgument};
-    if ((first.value() & offset_mask_) != 0) [[unlikely]]
+    if ((first.value() & not_a_page_) != 0) [[unlikely]]
       return {.result = Error::kForeign};
     const std::uint64_t page = first.value() >> shift_;
     const Index chunk = table_.Find(chunks_.NumberOf(page));
@@ -238,7 +243,7 @@ class LocalityPool {
   Index current_ = kNone;
   unsigned shift_ = 12;
   bool ready_ = false;
-  std::uint64_t offset_mask_ = 0;
+  std::uint64_t not_a_page_ = 0;  // bits that no address of a page has
   LocalityTable<Atom> table_;
   Chunks chunks_;
   LocalityOptions options_;

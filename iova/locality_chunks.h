@@ -54,7 +54,8 @@ class LocalityChunks {
     kNoList = kLists,
   };
 
-  // kNoMemory. REQUIRES: 64 to 512 pages, a power of two.
+  // kNoMemory; then it may be tried again. REQUIRES: 64 to 512 pages, a power of
+  // two.
   Result<void> Init(std::uint32_t chunk_pages, std::uint32_t capacity) {
     order_ = static_cast<unsigned>(std::countr_zero(chunk_pages));
     word_order_ = order_ - kPagesOrder;
@@ -63,6 +64,8 @@ class LocalityChunks {
                      Word[std::size_t{capacity} * words_per_chunk()]);
     if (chunk_ == nullptr || words_ == nullptr) return Error::kNoMemory;
     capacity_ = capacity;
+    head_.fill(kNone);  // an attempt before this one may have got so far
+    size_.fill(0);
     for (Index c = capacity; c-- > 0;) PushFront(kUnused, c);
     return Ok();
   }

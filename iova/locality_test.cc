@@ -108,6 +108,33 @@ TEST_F(LocalityTest, EachFreeIsChecked) {
   }
 }
 
+// Also where page numbers have more bits than a 64-bit space of 4 KiB pages.
+TEST(LocalityPages, NoForeignAddressPassesForAPageOfAnySize) {
+  for (const unsigned shift : {0u, 4u, 9u, 10u, 11u, 12u, 16u, 21u}) {
+    Allocator iova;
+    const auto window =
+        Range::FromSize(Iova(0), std::uint64_t{1} << (shift + 20));
+    ASSERT_TRUE(
+        iova.Init({.window = *window, .page = *PageSize::FromShift(shift)})
+            .ok());
+    for (const std::uint32_t chunks : {1u, 2u, 4u}) {
+      Pool pool(iova);
+      ASSERT_TRUE(pool.Init({.chunk_pages = 64, .max_chunks = chunks}).ok());
+      const Iova own = *pool.Allocate();
+      for (unsigned bit = shift + 20; bit < 64; ++bit) {
+        for (unsigned other = bit; other < 64; ++other) {
+          const Iova foreign(own.value() ^ (1ull << bit) ^
+                             (other == bit ? 0 : 1ull << other));
+          ASSERT_EQ(pool.Free(foreign).error(), Error::kForeign);
+          ASSERT_EQ(pool.FreeRemotely(foreign).error(), Error::kForeign);
+        }
+      }
+      ASSERT_TRUE(pool.Free(own).ok());
+      ASSERT_TRUE(pool.CheckInvariants());
+    }
+  }
+}
+
 TEST_F(LocalityTest, EmptyChunksGoBack) {
   ASSERT_TRUE(pool.Init({.chunk_pages = 64, .max_idle = 2}).ok());
   std::vector<Iova> live;

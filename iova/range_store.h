@@ -42,6 +42,10 @@ concept RangeStore = std::default_initializable<S> &&
   // or where nothing was handed out, kDoubleFree when a page of it is free:
   // nothing changed.
   { s.Free(page, page) } -> std::same_as<Result<void>>;
+  // False when such a request is refused even while every page from Init's first
+  // to its last is free. REQUIRES: count and padding are no more than that. Any
+  // thread may ask at any time.
+  { c.HasPlaceFor(request) } -> std::same_as<bool>;
   // A hint that this page is freed next. Any page; may do nothing.
   c.Prefetch(page);
   { c.free_pages() } -> std::same_as<std::uint64_t>;

@@ -45,9 +45,11 @@ struct BasicAllocatorStats {
   std::uint64_t live = 0;               // ranges handed out now
   std::uint64_t cached = 0;             // ranges in magazines now
   std::uint64_t free_pages = 0;         // pages in the store
-  std::uint64_t store_bytes = 0;        // bookkeeping of the store
-  std::uint64_t tag_bytes = 0;          // of LiveTags
-  std::uint64_t cache_bytes = 0;        // of magazines, slots and depot
+  // Bookkeeping, of all classes together: the store knows no classes, tags of
+  // a leaf lie side by side, and an empty magazine serves any class next.
+  std::uint64_t store_bytes = 0;  // of the store
+  std::uint64_t tag_bytes = 0;    // of LiveTags
+  std::uint64_t cache_bytes = 0;  // of magazines, slots and depot
 };
 
 }  // namespace dmamap::inline v0

@@ -160,7 +160,9 @@ template <RangeStore Store>
 class StoreRun {
  public:
   explicit StoreRun(const StoreWindow& window)
-      : pages_(window.pages), model_(window) {}
+      : pages_(window.pages),
+        model_(window),
+        whole_({.first = window.first, .pages = window.pages, .holes = {}}) {}
 
   std::string Run(const std::vector<StoreStep>& steps) {
     if (!Init()) return "Init failed";
@@ -223,6 +225,10 @@ class StoreRun {
     }
     const bool fits = model_.Fits(request);
     if (got.ok() != fits) return fits ? "refused" : "impossible";
+    if (request.count + request.padding <= pages_ && whole_.Fits(request) &&
+        !store_.HasPlaceFor(request)) {
+      return "knows no place";
+    }
     if (!got.ok()) {
       return got.error() == Error::kNoSpace ? "" : "wrong refusal";
     }
@@ -262,6 +268,7 @@ class StoreRun {
   std::uint64_t pages_;
   Store store_;
   PageMap model_;
+  PageMap whole_;  // all pages of the window free
   std::map<std::uint64_t, Live> live_;
   PageMap::Apart recent_;  // freed last
 };
