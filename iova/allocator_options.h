@@ -45,8 +45,8 @@ struct AllocatorPolicy {
   static constexpr FreeCheck kFreeCheck = FreeCheck::kOrdered;
   // Misses (loaded magazine empty, or full) of a slot between two looks at the
   // depot, which is asked for one class after the other whether a magazine was
-  // of use to nobody; ranges too large for a cache likewise, all slots together.
-  // 0: never but by TrimStep.
+  // of use to nobody; ranges too large for a cache likewise, all slots
+  // together. 0: never but by TrimStep.
   static constexpr std::uint32_t kTrimPeriod = 32;
 };
 

@@ -54,8 +54,8 @@ class LocalityChunks {
     kNoList = kLists,
   };
 
-  // kNoMemory; then it may be tried again. REQUIRES: 64 to 512 pages, a power of
-  // two.
+  // kNoMemory; then it may be tried again. REQUIRES: 64 to 512 pages, a power
+  // of two.
   Result<void> Init(std::uint32_t chunk_pages, std::uint32_t capacity) {
     order_ = static_cast<unsigned>(std::countr_zero(chunk_pages));
     word_order_ = order_ - kPagesOrder;

@@ -42,9 +42,9 @@ concept RangeStore = std::default_initializable<S> &&
   // or where nothing was handed out, kDoubleFree when a page of it is free:
   // nothing changed.
   { s.Free(page, page) } -> std::same_as<Result<void>>;
-  // False when such a request is refused even while every page from Init's first
-  // to its last is free. REQUIRES: count and padding are no more than that. Any
-  // thread may ask at any time.
+  // False when such a request is refused even while every page from Init's
+  // first to its last is free. REQUIRES: count and padding are no more than
+  // that. Any thread may ask at any time.
   { c.HasPlaceFor(request) } -> std::same_as<bool>;
   // A hint that this page is freed next. Any page; may do nothing.
   c.Prefetch(page);
