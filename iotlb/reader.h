@@ -74,7 +74,9 @@ class alignas(kCacheLine) Reader {
   Result<Translation> Lookup(Iova at, Permission wanted) {
     if (HintAnswers(at, wanted)) [[likely]] {
       Slot::Count(slot_->hint_hits);
-      return hint_.At(at.value());
+      return Translation{hint_.MemoryAt(at.value()),
+                         hint_.first + hint_.span - at.value(),
+                         hint_.permission, hint_.token};
     }
     return LookupWithoutHint(at, wanted);
   }
@@ -84,7 +86,9 @@ class alignas(kCacheLine) Reader {
   Result<PageTranslation> LookupPage(Iova at, Permission wanted) {
     if (HintAnswers(at, wanted)) {
       Slot::Count(slot_->hint_hits);
-      return PageTranslationOf(hint_.At(at.value()));
+      return PageTranslation{hint_.MemoryAt(at.value()),
+                             hint_.first + hint_.span - at.value(),
+                             hint_.permission};
     }
     PageTranslation found;
     const std::uint64_t page = Iotlb::Core::Front::PageOf(at.value());
@@ -97,7 +101,11 @@ class alignas(kCacheLine) Reader {
         return found;
       }
     }
-    return LookupPageFurther(at, wanted, brief);
+    // A variable of its own: `found` stays in registers.
+    PageTranslation further;
+    const Error error = LookupPageFurther(at, wanted, brief, further);
+    if (error != internal::kNoError) return error;
+    return further;
   }
 
   // As Iotlb's. What they find is not counted.
@@ -134,15 +142,29 @@ class alignas(kCacheLine) Reader {
   ReaderStats stats() const;
 
  private:
-  // Of byte 0, by a record that never has this generation.
-  static constexpr RecordCopy kNoHint{0, 0, 0, 0, 0, ~std::uint64_t{0}};
+  // What answers without a search.
+  static constexpr unsigned kPermissions = 4;
+  struct Hint {
+    std::uint64_t first = 0;
+    std::uint64_t span = 0;  // bytes less one
+    std::uint64_t away = 0;  // how far behind it its memory lies, modulo 2^64
+    const Record *record = &nowhere_;
+    // For each permission wanted, the word that the record has while the
+    // mapping stands; one that no record has where it grants less.
+    std::uint64_t meta[kPermissions] = {kNoMeta, kNoMeta, kNoMeta, kNoMeta};
+    std::uint64_t token = 0;
+    Permission permission = Permission::kNone;
+
+    PhysAddr MemoryAt(std::uint64_t at) const { return PhysAddr(at + away); }
+  };
+  static constexpr std::uint64_t kNoMeta = ~std::uint64_t{0};
   static inline const Record nowhere_{};
   static inline const FrontIndex no_front_{};
 
   [[gnu::always_inline]] bool HintAnswers(Iova at, Permission wanted) const {
-    return at.value() - hint_.first <= hint_span_ &&
-           Allows(hint_.permission(), wanted) &&
-           hint_record_->meta() == hint_.meta;
+    const auto asked = static_cast<unsigned>(wanted);
+    return at.value() - hint_.first <= hint_.span && asked < kPermissions &&
+           hint_.record->meta() == hint_.meta[asked];
   }
   Result<Translation> LookupWithoutHint(Iova at, Permission wanted) {
     if (iotlb_ == nullptr) [[unlikely]]
@@ -168,9 +190,10 @@ class alignas(kCacheLine) Reader {
         iotlb_->core_.FindFurther(at.value(), wanted, copy, record);
     return Answer(verdict, copy, record, at, wanted);
   }
-  [[gnu::noinline]] Result<PageTranslation> LookupPageFurther(Iova at,
-                                                              Permission wanted,
-                                                              Brief brief) {
+  // kNoError: it is in `found`.
+  [[gnu::noinline]] Error LookupPageFurther(Iova at, Permission wanted,
+                                            Brief brief,
+                                            PageTranslation &found) {
     // Looks the same page up once more: by the record, which gives a hint.
     if (iotlb_ != nullptr &&
         Iotlb::Core::Front::PageOf(at.value()) == last_page_) {
@@ -180,7 +203,8 @@ class alignas(kCacheLine) Reader {
                                             ? LookupByTree(at, wanted)
                                             : LookupWithoutHint(at, wanted);
     if (!further.ok()) return further.error();
-    return PageTranslationOf(*further);
+    found = PageTranslationOf(*further);
+    return internal::kNoError;
   }
   Result<Translation> LookupByTree(Iova at, Permission wanted) {
     RecordCopy copy;
@@ -204,14 +228,20 @@ class alignas(kCacheLine) Reader {
   }
   void TakeHint(const RecordCopy &copy, const Record *record) {
     if ((copy.meta & Record::kOverlapped) != 0) return;
-    hint_ = copy;
-    hint_span_ = copy.last - copy.first;
-    hint_record_ = record;
+    hint_.first = copy.first;
+    hint_.span = copy.last - copy.first;
+    hint_.away = copy.address - copy.first;
+    hint_.record = record;
+    for (unsigned asked = 0; asked < kPermissions; ++asked) {
+      const bool granted =
+          Allows(copy.permission(), static_cast<Permission>(asked));
+      hint_.meta[asked] = granted ? copy.meta : kNoMeta;
+    }
+    hint_.token = copy.token;
+    hint_.permission = copy.permission();
   }
 
-  RecordCopy hint_ = kNoHint;
-  std::uint64_t hint_span_ = 0;  // its bytes less one
-  const Record *hint_record_ = &nowhere_;
+  Hint hint_;
   const Record *last_record_ = nullptr;  // of the last hit without the hint
   std::uint64_t last_page_ = ~std::uint64_t{0};  // that LookupPage found
   Slot *slot_ = nullptr;

@@ -171,6 +171,7 @@ class IotlbBody {
  private:
   static constexpr std::uint64_t kQueries = 1 << 20;
   static constexpr std::size_t kWalked = 32;
+  static constexpr std::uint64_t kOfOne = 1024;  // lookups of one mapping
   static constexpr unsigned kReadWrite = 3;
   using Reader = decltype(std::declval<S&>().NewReader());
 
@@ -221,9 +222,11 @@ class IotlbBody {
     return absl::OkStatus();
   }
 
+  // The reader is a local variable of each loop, and moved back behind it: what
+  // it points to stays in a register, for all implementations alike.
   template <bool kShared>
-  void RunLookups(State& state, std::uint64_t n) {
-    Reader& reader = *state.reader;
+  [[gnu::noinline]] void RunLookups(State& state, std::uint64_t n) {
+    Reader reader = *std::move(state.reader);
     std::size_t next = state.next;
     std::uint64_t misses = 0;
     for (std::uint64_t i = 0; i < n; ++i) {
@@ -234,11 +237,12 @@ class IotlbBody {
       Keep(address);
       misses += address == 0;
     }
+    state.reader = std::move(reader);
     state.next = next;
     state.failures += misses;
   }
 
-  void RunUpdates(State& state, std::uint64_t n) {
+  [[gnu::noinline]] void RunUpdates(State& state, std::uint64_t n) {
     for (std::uint64_t i = 0; i < n; ++i) {
       const WorkloadMapping& m =
           mappings_[state.random.Below(mappings_.size())];
@@ -251,8 +255,8 @@ class IotlbBody {
 
   // Thread t updates the mappings with numbers 2 i + t. A lookup of one that
   // the other thread is just replacing misses, and that is no failure.
-  void RunMix(unsigned tid, State& state, std::uint64_t n) {
-    Reader& reader = *state.reader;
+  [[gnu::noinline]] void RunMix(unsigned tid, State& state, std::uint64_t n) {
+    Reader reader = *std::move(state.reader);
     for (std::uint64_t i = 0; i < n; ++i) {
       const std::uint64_t r = state.random();
       if ((r & 0xffff) < 0xffff / 20) {
@@ -269,9 +273,10 @@ class IotlbBody {
         state.next = (state.next + 1) % kQueries;
       }
     }
+    state.reader = std::move(reader);
   }
 
-  void RunWalks(State& state, std::uint64_t n) {
+  [[gnu::noinline]] void RunWalks(State& state, std::uint64_t n) {
     if constexpr (WalkableIotlb<S>) {
       const std::size_t walked = std::min(kWalked, mappings_.size());
       const std::size_t starts = mappings_.size() - walked + 1;
@@ -286,17 +291,23 @@ class IotlbBody {
     }
   }
 
-  void RunHint(State& state, std::uint64_t n) {
-    Reader& reader = *state.reader;
-    const WorkloadMapping* m = mappings_.data();
-    for (std::uint64_t i = 0; i < n; ++i) {
-      if (i % 1024 == 0) m = &mappings_[state.random.Below(mappings_.size())];
-      const std::uint64_t offset = i * 64 % 4096;
-      const std::uint64_t address = reader.Lookup(m->first + offset);
-      Keep(address);
-      if (address != m->address + offset) [[unlikely]]
-        ++state.failures;
+  [[gnu::noinline]] void RunHint(State& state, std::uint64_t n) {
+    Reader reader = *std::move(state.reader);
+    std::uint64_t failures = 0;
+    while (n != 0) {
+      const WorkloadMapping m = mappings_[state.random.Below(mappings_.size())];
+      const std::uint64_t turn = std::min(n, kOfOne);
+      for (std::uint64_t i = 0; i < turn; ++i) {
+        const std::uint64_t offset = i * 64 % 4096;
+        const std::uint64_t address = reader.Lookup(m.first + offset);
+        Keep(address);
+        if (address != m.address + offset) [[unlikely]]
+          ++failures;
+      }
+      n -= turn;
     }
+    state.reader = std::move(reader);
+    state.failures += failures;
   }
 
   const std::unique_ptr<S> subject_;

@@ -26,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -71,7 +72,10 @@ inline double ClockReadNs() {
 // Makes the compiler believe that `value` is used.
 template <class T>
 inline void Keep(const T& value) {
-  if constexpr (sizeof(T) <= sizeof(void*)) {
+  if constexpr (std::is_scalar_v<T>) {
+    // With a choice of memory, compilers take that where registers are few.
+    asm volatile("" : : "r"(value) : "memory");
+  } else if constexpr (sizeof(T) <= sizeof(void*)) {
     asm volatile("" : : "r,m"(value) : "memory");
   } else {
     // Where it is: with a choice of registers it would be copied first.
