@@ -53,7 +53,7 @@ struct FaultSummary {
 // Hands each recorded fault to f(const IommuFault&), oldest first, and clears
 // it, then the overflow. At most as many as there are registers; what comes
 // meanwhile may be among them. kDevice when the unit does not answer (all
-// ones). REQUIRES: one call for a unit at a time.
+// ones), also when it stops to. REQUIRES: one call for a unit at a time.
 template <RegisterFile Registers, class F>
 Result<FaultSummary> ReadFaults(Registers& registers, const VtdCapabilities& c,
                                 F&& f) {
@@ -71,6 +71,8 @@ Result<FaultSummary> ReadFaults(Registers& registers, const VtdCapabilities& c,
     const std::uint64_t high = registers.Read64(at + 8);
     if (high >> 63 == 0) break;  // F
     const std::uint64_t low = registers.Read64(at);
+    // All ones have F, and reserved bits that no record has.
+    if (high == UINT64_MAX) return Error::kDevice;
     registers.Write32(at + 12, 1u << 31);
     ++summary.faults;
     f(IommuFault{

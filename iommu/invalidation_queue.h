@@ -12,18 +12,22 @@
 //
 // The unit takes descriptors in order, so a wait that is over means that all
 // descriptors before it are. Each wait has a number, and a status word of its
-// slot: numbers only grow, so a word that was written again for a later wait
-// still says that the earlier one is over.
+// slot, which holds an earlier number until the unit writes it: numbers only
+// grow, so a word that was written again for a later wait still says that this
+// one is over.
 //
 // Every wait is bounded by a number of looks. After one that was not answered,
 // or an error that the unit reports (FSTS: IQE, ICE, ITE), the queue is broken:
-// all calls return kDevice, until Start makes it anew.
+// all calls return kDevice, until Start makes it anew, also those that it finds
+// waiting.
 //
 // Source: VT-d Architecture Specification, revision 3.3, sections 6.5.2,
 // "Queued Invalidation Interface", and 6.5.2.1 to 6.5.2.8 for the descriptors;
 // numbers from memory, bits as QEMU 7.2 checks them.
 //
-// Thread-safe but for Start and Stop. Waiting threads spin.
+// Thread-safe but for Init, Free and Stop. Waiting threads spin: for the unit
+// outside the lock, for room in the queue (85 callers or more at a time) under
+// it, which ends with the first who finds the queue broken.
 
 #include <array>
 #include <atomic>
@@ -109,16 +113,18 @@ class InvalidationQueue {
   InvalidationQueue(const InvalidationQueue&) = delete;
   InvalidationQueue& operator=(const InvalidationQueue&) = delete;
 
-  // As the memory fails. `polls`: looks for each wait.
+  // As the memory fails; kOutOfRange: it is beyond `bus_bits`. `polls`: looks
+  // for each wait.
   Result<void> Init(Registers* registers, Memory* memory, bool snoops,
-                    std::uint32_t polls) {
+                    std::uint32_t polls, unsigned bus_bits = 52) {
     const Result<std::byte*> made = memory->Allocate(PageSize(), 2);
     if (!made.ok()) return made.error();
     const Result<PhysAddr> bus = memory->ToBus(
         *PhysRange::FromSize(PhysAddrOf(*made), 2 * PageSize().bytes()));
-    if (!bus.ok()) {
+    if (!bus.ok() ||
+        (bus->value() + 2 * PageSize().bytes() - 1) >> bus_bits != 0) {
       memory->Free(*made, PageSize(), 2);
-      return bus.error();
+      return bus.ok() ? Error::kOutOfRange : bus.error();
     }
     registers_ = registers;
     memory_ = memory;
@@ -134,11 +140,20 @@ class InvalidationQueue {
     pages_ = nullptr;
   }
 
-  // Begins anew, with nothing in the queue. kDevice. REQUIRES: no other call is
-  // under way, nor any other command to the unit.
+  // Begins anew, with nothing in the queue. kDevice. REQUIRES: no other command
+  // to the unit is under way.
   Result<void> Start() {
+    broken_.store(true, std::memory_order_relaxed);  // who waits for room ends
+    const Guard<LockType> guard(lock_);
     if (const auto stopped = Stop(); !stopped.ok()) return stopped;
-    std::memset(pages_, 0, 2 * static_cast<std::size_t>(PageSize().bytes()));
+    // relaxed: before the words below, and the lock orders it for Place.
+    epoch_.fetch_add(1, std::memory_order_relaxed);
+    std::memset(pages_, 0, static_cast<std::size_t>(PageSize().bytes()));
+    // release: who still waits and sees its word cleared, or written again
+    // after that, sees the epoch.
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+      Word(slot).store(0, std::memory_order_release);
+    }
     WriteBack(pages_, 2 * PageSize().bytes());
     head_ = tail_ = 0;
     registers_->Write32(vtd::kFaultStatus, vtd::kQueueErrors);
@@ -146,7 +161,7 @@ class InvalidationQueue {
     registers_->Write64(vtd::kQueueAddress, bus_.value());  // QS 0: one page
     const auto on =
         vtd::Command(*registers_, vtd::kQueuedInvalidation, true, polls_);
-    // relaxed: nobody else calls.
+    // relaxed: the lock orders it for those to come.
     broken_.store(!on.ok(), std::memory_order_relaxed);
     return on;
   }
@@ -158,15 +173,17 @@ class InvalidationQueue {
   // Returns when the unit has done all of `work`, at most kMostWork. kDevice:
   // nothing may be assumed.
   Result<void> Submit(std::span<const InvalidationDescriptor> work) {
-    std::uint32_t slot = 0;
-    std::uint32_t number = 0;
-    Result<void> done = Place(work, &slot, &number);
-    if (done.ok()) done = Await(slot, number);
+    Ticket ticket;
+    Result<void> done = Place(work, &ticket);
+    if (done.ok()) done = Await(ticket);
     // relaxed, both: statistics.
     waits_.fetch_add(1, std::memory_order_relaxed);
     if (!done.ok()) failures_.fetch_add(1, std::memory_order_relaxed);
     return done;
   }
+
+  // As if so many had been waited for. REQUIRES: no call is under way.
+  void SkipNumbersForTest(std::uint32_t n) { number_ += n; }
 
   bool broken() const { return broken_.load(std::memory_order_relaxed); }
   InvalidationCounts counts() const {
@@ -185,7 +202,13 @@ class InvalidationQueue {
   bool CheckInvariants() const { return tail_ - head_ < kSlots; }
 
  private:
+  static constexpr std::uint32_t kBetweenErrors = 1024;
   enum Kind { kContexts, kGlobal, kDomain, kPages, kPagesOnly, kKinds };
+  struct Ticket {
+    std::uint32_t slot = 0;
+    std::uint32_t number = 0;
+    std::uint64_t epoch = 0;
+  };
   struct Batch {
     std::uint32_t slots = 0;   // of it, the wait included
     std::uint32_t number = 0;  // of its wait
@@ -207,12 +230,13 @@ class InvalidationQueue {
   }
   // Whether the wait of this number, or a later one of its slot, is over. A
   // word is "later" within 2^31 numbers.
+  std::atomic_ref<std::uint32_t> Word(std::uint32_t slot) const {
+    return std::atomic_ref<std::uint32_t>(
+        *reinterpret_cast<std::uint32_t*>(Status(slot)));
+  }
   bool IsOver(std::uint32_t slot, std::uint32_t number) const {
     // acquire: what the unit did before it wrote the word.
-    const std::uint32_t word =
-        std::atomic_ref<std::uint32_t>(
-            *reinterpret_cast<std::uint32_t*>(Status(slot)))
-            .load(std::memory_order_acquire);
+    const std::uint32_t word = Word(slot).load(std::memory_order_acquire);
     return word != 0 && word - number < std::uint32_t{1} << 31;
   }
   void WriteBack(const std::byte* at, std::uint64_t bytes) {
@@ -222,7 +246,7 @@ class InvalidationQueue {
   }
 
   Result<void> Place(std::span<const InvalidationDescriptor> work,
-                     std::uint32_t* slot, std::uint32_t* number) {
+                     Ticket* ticket) {
     if (work.empty() || work.size() > kMostWork) return Error::kInvalidArgument;
     const auto need = static_cast<std::uint32_t>(work.size()) + 1;
     const Guard<LockType> guard(lock_);
@@ -231,7 +255,9 @@ class InvalidationQueue {
       const Batch oldest = batches_[head_ % kSlots];
       if (IsOver((head_ + oldest.slots - 1) % kSlots, oldest.number)) {
         head_ += oldest.slots;
-      } else if (i >= polls_) {
+      } else if (broken()) {
+        return Error::kDevice;
+      } else if (i >= polls_ || (i % kBetweenErrors == 1 && HasError())) {
         return Break();
       } else {
         CpuRelax();
@@ -244,9 +270,15 @@ class InvalidationQueue {
       // relaxed: a statistic.
       kinds_[KindOf(d)].fetch_add(1, std::memory_order_relaxed);
     }
-    *slot = tail_ % kSlots;
-    *number = number_;
-    Write(vtd::Wait(bus_ + PageSize().bytes() + std::uint64_t{*slot} * 4,
+    const std::uint32_t slot = tail_ % kSlots;
+    // relaxed: as the lock orders what Start did.
+    *ticket = {slot, number_, epoch_.load(std::memory_order_relaxed)};
+    // Whatever was there long ago, and might count as later than this one.
+    // relaxed: the barrier below orders it for the unit.
+    Word(slot).store(number_ == 1 ? UINT32_MAX : number_ - 1,
+                     std::memory_order_relaxed);
+    WriteBack(Status(slot), sizeof(std::uint32_t));
+    Write(vtd::Wait(bus_ + PageSize().bytes() + std::uint64_t{slot} * 4,
                     number_));
     DmaWriteBarrier();  // the tables and the descriptors before the tail
     registers_->Write64(vtd::kQueueTail, std::uint64_t{tail_ % kSlots} << 4);
@@ -258,15 +290,20 @@ class InvalidationQueue {
     WriteBack(at, sizeof d);
     ++tail_;
   }
-  Result<void> Await(std::uint32_t slot, std::uint32_t number) {
-    constexpr std::uint32_t kBetweenErrors = 1024;
-    for (std::uint32_t i = 1; i <= polls_; ++i) {
-      if (IsOver(slot, number)) return Ok();
+  Result<void> Await(const Ticket& t) {
+    for (std::uint32_t i = 1;; ++i) {
+      const bool over = IsOver(t.slot, t.number);
+      // relaxed: behind the acquire of IsOver. A word of another epoch is not
+      // this wait's.
+      if (epoch_.load(std::memory_order_relaxed) != t.epoch) {
+        return Error::kDevice;
+      }
+      if (over) return Ok();
       if (broken()) return Error::kDevice;
-      if (i % kBetweenErrors == 0 && HasError()) break;
+      if (i >= polls_ || (i % kBetweenErrors == 0 && HasError())) break;
       CpuRelax();
     }
-    return IsOver(slot, number) ? Ok() : Break();
+    return IsOver(t.slot, t.number) ? Ok() : Break();
   }
   bool HasError() {
     return (registers_->Read32(vtd::kFaultStatus) & vtd::kQueueErrors) != 0;
@@ -284,7 +321,8 @@ class InvalidationQueue {
   std::byte* pages_ = nullptr;  // descriptors, and status words
   PhysAddr bus_;
   Atom<bool> broken_{true};
-  LockType lock_;  // guards what follows
+  Atom<std::uint64_t> epoch_{0};  // calls of Start
+  LockType lock_;                 // guards what follows
   // Positions count on and on; slots are modulo kSlots, a power of two.
   std::uint32_t head_ = 0;
   std::uint32_t tail_ = 0;

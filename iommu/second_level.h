@@ -11,9 +11,10 @@
 //   level 3   slot: 1 GiB     level 1   slot: 4 KiB
 //
 // Each table's entry counts the entries in use of the table it points to
-// (TableEntry). A table without any is taken out with the last of them, in one
-// store, and waits ("retired", table_retire.h) for an invalidation: until then
-// hardware may still walk it.
+// (TableEntry). A table without any stays (table_empty.h) until an invalidation
+// of what it covers begins: that takes it out, in one store, and when it is
+// over frees it. Until then hardware may still walk it ("retired",
+// table_retire.h).
 //
 // Threads. All calls but Init and the destructor at any time; calls for
 // disjoint ranges do not wait for each other but where their regions share one
@@ -28,9 +29,11 @@
 // lets go, allocates, and begins again.
 //
 // Large leaves are chosen where alignment, size and hardware allow, split when
-// a part is unmapped or protected, and made again out of 512 pages that turn
-// out to be one (options). Such a leaf keeps a page ("spare") with which it can
-// be split: what several Maps made, each of them may end without memory.
+// a part is unmapped or protected, and made again out of 512 smaller ones that
+// turn out to be one (options). Such a leaf keeps a page ("spare") with which
+// it can be split: what several Maps made, each of them may end without memory.
+// 512 leaves of 2 MiB are of as many regions: to make one of them, all locks
+// are held.
 
 #include <array>
 #include <atomic>
@@ -47,46 +50,12 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iommu/bus_memory.h"
+#include "iommu/second_level_options.h"
+#include "iommu/table_empty.h"
 #include "iommu/table_entry.h"
 #include "iommu/table_retire.h"
 
 namespace dmamap::inline v0 {
-
-// Derive and replace a member.
-struct SecondLevelPolicies {
-  template <class T>
-  using Atom = std::atomic<T>;
-  using LockType = SpinLock;  // a kernel: one that masks interrupts
-  static constexpr unsigned kIndexBits = 9;  // hardware's; tests have less
-  static constexpr std::size_t kLocks = 64;  // a power of two
-};
-
-struct SecondLevelOptions {
-  unsigned levels = 3;  // 3 or 4
-  bool two_mib = true;  // leaves of 2 MiB, of 1 GiB
-  bool one_gib = true;
-  bool snoops = true;        // false: Memory must write back
-  bool merges = true;        // makes 2 MiB leaves out of pages
-  unsigned input_bits = 64;  // of addresses; the levels bound them too
-  unsigned bus_bits = 52;    // of bus addresses
-};
-
-// What Lookup finds.
-struct IommuTranslation {
-  PhysAddr bus = {};
-  Permission permission = Permission::kNone;
-  unsigned level = 0;  // of the leaf: 1 is 4 KiB, 2 is 2 MiB, 3 is 1 GiB
-};
-
-// Since Init, or now; each of some moment while other calls are under way.
-struct SecondLevelStats {
-  std::uint64_t tables_made = 0;
-  std::uint64_t tables_freed = 0;    // after their invalidation
-  std::uint64_t tables_retired = 0;  // now: wait for it
-  std::uint64_t spares = 0;          // now
-  std::uint64_t splits = 0;
-  std::uint64_t merges = 0;
-};
 
 template <BusMemory Memory, class Policies = SecondLevelPolicies>
 class SecondLevel {
@@ -145,16 +114,31 @@ class SecondLevel {
     return retired_count_.load(std::memory_order_acquire) != 0 &&
            retired_.Touches(range);
   }
-  // Takes all that cover a part of `range`, widened to whole slots in
-  // batch->covered. False: none. Free or PutBack follows.
+  // Takes all that cover a part of `range`, and leaves there that were split,
+  // widened to whole slots in batch->covered. False: none. Free or PutBack
+  // follows.
   bool TakeRetired(Range range, Batch* batch) {
-    return retired_count_.load(std::memory_order_acquire) != 0 &&  // A1
+    TakeOutEmpty(range);
+    // relaxed: who unmaps a part of a leaf has seen it split, or split it.
+    return (retired_count_.load(std::memory_order_acquire) != 0 ||  // A1
+            split_notes_.load(std::memory_order_relaxed) != 0) &&
            retired_.Take(range, batch);
+  }
+  // What an invalidation of `range` has to cover besides, for leaves that were
+  // split and that somebody else is invalidating.
+  Range Widen(Range range) {
+    return split_notes_.load(std::memory_order_relaxed) != 0  // as above
+               ? retired_.Widen(range)
+               : range;
   }
   // The invalidation of batch->covered, tables included, is over.
   void FreeRetired(Batch* batch);
   // It failed.
-  void PutBackRetired(Batch* batch) { retired_.PutBack(batch); }
+  void PutBackRetired(Batch* batch) {
+    if (retired_.PutBack(batch)) {
+      split_notes_.fetch_sub(1, std::memory_order_relaxed);  // of two, one
+    }
+  }
 
   SecondLevelStats stats() const;
   // REQUIRES: no other call is under way.
@@ -168,6 +152,8 @@ class SecondLevel {
                 sizeof(Table) == kEntries * 8);
   friend class RetiredList<SecondLevel>;
 
+  using Empty = EmptyTables<LockType, Policies::template Atom>;
+
   // A list of pages that hardware does not see, linked by their first slots.
   struct Stash {
     Table* first = nullptr;
@@ -179,12 +165,15 @@ class SecondLevel {
     Table* table = nullptr;  // holds the slot of `level`
     unsigned level = 0;
   };
-  enum class Step : std::uint8_t { kDone, kNeedsPage, kRetry };
+  enum class Step : std::uint8_t { kDone, kNeedsPage, kNeedsSlot, kRetry };
+  enum class WhenEmpty : std::uint8_t { kStays, kGoes };
   struct Piece {
     Iova at;
     std::uint64_t bytes = 0;  // left of the range, whole pages, not 0
     std::uint64_t done = 0;   // of these, by this step
-    bool full = false;        // a table of pages has no free entry any more
+    // After kNeedsSlot, that slot's; after kDone, of the table that has no free
+    // entry now; 0: none.
+    unsigned level = 0;
   };
 
   static constexpr unsigned Shift(unsigned level) {
@@ -229,6 +218,13 @@ class SecondLevel {
   }
   static bool IsWhole(unsigned level, std::uint64_t bits, std::uint64_t bytes) {
     return (bits & (Size(level) - 1)) == 0 && bytes >= Size(level);
+  }
+  // What the slot of `level` that `at` is in stands for.
+  static Range CoveredBy(unsigned level, Iova at) {
+    return *Range::FromSize(Iova(at.value() & ~(Size(level) - 1)), Size(level));
+  }
+  static std::uint64_t SparesOf(TableEntry leaf) {
+    return (leaf.has_spare() ? 1 : 0) + (leaf.has_spare_below() ? kEntries : 0);
   }
   Result<void> CheckRange(Range range) const;
 
@@ -277,7 +273,12 @@ class SecondLevel {
 
   // Counting (table_pages.h). REQUIRES: the region's lock.
   bool Pin(Path& path);
-  void Drop(Path& path, unsigned level, std::uint64_t n, Iova at);
+  void Drop(Path& path, unsigned level, std::uint64_t n, Iova at,
+            WhenEmpty when = WhenEmpty::kStays);
+  bool StaysEmpty(TableEntry entry, unsigned level, Iova at);
+  void TakeOutEmpty(Range range);
+  void TakeOut(unsigned level, Iova at);
+  void ClearSlot(unsigned level, Iova at);
   void RetireSlot(Slot& slot, unsigned level, TableEntry from, TableEntry to,
                   Iova at, bool* done);
 
@@ -288,8 +289,9 @@ class SecondLevel {
                  Permission permission, Result<void>* error);
   Step PlaceTable(Path& path, bool pinned, TableEntry seen, Piece* piece,
                   PhysAddr bus, Permission permission, Stash* stash);
-  void Merge(Iova at);
-  bool IsOnePage(const Table& table, TableEntry* leaf) const;
+  void Merge(Iova at, unsigned level);
+  bool MergeSlot(Iova at, unsigned level, Stash* stash);
+  bool IsOneLeaf(const Table& table, unsigned level, TableEntry* leaf) const;
 
   // Changing what is mapped (second_level_unmap.h).
   enum class Change : std::uint8_t { kCheck, kClear, kProtect };
@@ -301,7 +303,7 @@ class SecondLevel {
                    Permission permission, Result<void>* error);
   Step ChangeLeaf(Path& path, TableEntry leaf, Piece* piece, Change change,
                   Permission permission, Stash* stash);
-  Step Split(Path& path, TableEntry leaf, Stash* stash);
+  Step Split(Path& path, TableEntry leaf, Iova at, Stash* stash);
   // Follows tables to the slot that says what `at` is.
   TableEntry Descend(Iova at, Path* path);
 
@@ -320,6 +322,9 @@ class SecondLevel {
   RetiredList<SecondLevel> retired_{*this};
   // Tables that are retired, or about to be.
   Atom<std::uint64_t> retired_count_{0};
+  // Hulls of split leaves that hardware may remember, waiting or under way.
+  Atom<std::uint64_t> split_notes_{0};
+  Empty empty_;
   mutable LockType spare_lock_;
   Stash spares_;  // under spare_lock_
   Atom<std::uint64_t> made_{0};

@@ -89,6 +89,77 @@ void RunThreads(bool regions) {
   EXPECT_EQ(s.spares, 0u);
 }
 
+// Threads that own every fourth page, or every fourth region, of two leaves of
+// level 3: these are split and made again all the time.
+void MergeAndSplit(bool regions) {
+  constexpr std::size_t kThreads = 4;
+  constexpr std::uint64_t kRegion = 16;
+  constexpr std::uint64_t kPages = 512;
+  LinearMemory<HeapPages> memory;
+  Tables tables;
+  ASSERT_TRUE(tables.Init(&memory, {.levels = 4}).ok());
+  std::atomic<bool> failed{false};
+  const auto at = [](std::uint64_t n, std::uint64_t pages) {
+    return *Range::FromSize(Iova(n << 12), pages << 12);
+  };
+  const auto map = [&](std::uint64_t n, std::uint64_t pages) {
+    std::uint64_t bytes = 0;
+    return tables
+        .Map(at(n, pages), PhysAddr((n + 0x400) << 12), Permission::kRead,
+             &bytes)
+        .ok();
+  };
+  const auto one = [&](std::size_t thread, unsigned round) {
+    std::minstd_rand random(static_cast<unsigned>(thread) + 1 + 4 * round);
+    for (int i = 0; i < 60; ++i) {
+      const std::uint64_t region = random() % (kPages / kRegion);
+      bool good = true;
+      std::uint64_t last = 0;
+      for (const bool back : {false, true}) {
+        for (std::uint64_t k = 0; k < kRegion; ++k) {
+          const std::uint64_t n = region * kRegion + k;
+          if ((regions ? region : n) % kThreads != thread) continue;
+          last = n;
+          good = good && (back ? map(n, 1) : tables.Unmap(at(n, 1)).ok());
+        }
+        Tables::Batch batch;
+        if (tables.TakeRetired(at(last, 1), &batch)) {
+          (void)tables.Widen(at(last, 1));
+          if (i % 4 == 0) {
+            tables.PutBackRetired(&batch);
+          } else {
+            tables.FreeRetired(&batch);
+          }
+        }
+      }
+      const auto found = tables.Lookup(Iova(last << 12));
+      const std::uint64_t want = (last + 0x400) << 12;
+      if (last != 0 && !(found.ok() && found->bus.value() == want))
+        good = false;
+      if (!good) failed = true;
+    }
+  };
+  for (unsigned round = 0; round < 20; ++round) {
+    ASSERT_TRUE(map(0, kPages));
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < kThreads; ++t)
+      threads.emplace_back(one, t, round);
+    for (std::thread& t : threads) t.join();
+    EXPECT_TRUE(tables.CheckInvariants());
+    ASSERT_TRUE(tables.Unmap(at(0, kPages)).ok());
+    Tables::Batch batch;
+    if (tables.TakeRetired(Range::Whole(), &batch)) tables.FreeRetired(&batch);
+  }
+  EXPECT_FALSE(failed);
+  const SecondLevelStats s = tables.stats();
+  EXPECT_EQ(s.tables_made - s.tables_freed, 1u);
+  EXPECT_EQ(s.tables_retired + s.spares + s.tables_empty, 0u);
+  EXPECT_GT(s.merges, 100u);
+  EXPECT_GT(s.splits, 100u);
+}
+
+TEST(SecondLevelConcurrent, MergeAndSplitByPage) { MergeAndSplit(false); }
+TEST(SecondLevelConcurrent, MergeAndSplitByRegion) { MergeAndSplit(true); }
 TEST(SecondLevelConcurrent, NeighboursInOneTable) { RunThreads(false); }
 TEST(SecondLevelConcurrent, NeighboursInOneTableAbove) { RunThreads(true); }
 

@@ -40,6 +40,7 @@ Result<void> SecondLevel<M, P>::Map(Range range, PhysAddr bus,
   }
   Stash stash;
   Result<void> done;
+  bool cleared = false;
   const std::uint64_t size = range.size();  // not 2^64: limit() is below
   while (done.ok() && *mapped < size) {
     Piece piece{range.first() + *mapped, size - *mapped};
@@ -50,7 +51,15 @@ Result<void> SecondLevel<M, P>::Map(Range range, PhysAddr bus,
     }
     *mapped += piece.done;
     if (step == Step::kNeedsPage) done = Grow(&stash);
-    if (piece.full && options_.merges && options_.two_mib) Merge(piece.at);
+    if (step == Step::kNeedsSlot) {
+      // A table where a leaf could be: of what is mapped there, or empty.
+      if (cleared) done = Error::kOverlap;
+      if (!cleared) ClearSlot(piece.level, piece.at);
+      cleared = true;
+    } else if (piece.done != 0) {
+      cleared = false;
+      if (piece.level != 0 && options_.merges) Merge(piece.at, piece.level + 1);
+    }
   }
   Release(&stash);
   return done;
@@ -126,7 +135,7 @@ auto SecondLevel<M, P>::PlaceTable(Path& path, bool pinned, TableEntry seen,
   WriteBack(table, sizeof *table);
   Store(slot, TableEntry::Table(BusOf(table), n));
   piece->done = n << kPage.shift();
-  piece->full = n == kEntries;
+  piece->level = n == kEntries ? 1 : 0;
   return Step::kDone;
 }
 
@@ -140,6 +149,10 @@ auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
     const TableEntry entry = Load(slot);
     if (entry.present()) {
       if (pinned) Drop(path, path.level + 1, 1, piece->at);
+      if (entry.IsTable(path.level)) {
+        piece->level = path.level;
+        return Step::kNeedsSlot;
+      }
       *error = Error::kOverlap;
       return Step::kDone;
     }
@@ -150,6 +163,10 @@ auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
       return Step::kRetry;
     }
     piece->done = Size(path.level);
+    if (path.level < options_.levels &&
+        Load(*path.slots[path.level + 1]).count() == kEntries) {
+      piece->level = path.level;
+    }
     return Step::kDone;
   }
   // Level 1: an existing table, which is this region's alone.
@@ -178,55 +195,87 @@ auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
   // relaxed: hardware does not look at the count, and the table is as before.
   above.store(counted.bits(), std::memory_order_relaxed);
   piece->done = n << kPage.shift();
-  piece->full = counted.count() == kEntries;
+  piece->level = counted.count() == kEntries ? 1 : 0;
   return Step::kDone;
 }
 
-// Whether a full table of pages says what one leaf of the region can say.
+// Whether a full table below a slot of `level` says what one leaf there can
+// say.
 template <BusMemory M, class P>
-bool SecondLevel<M, P>::IsOnePage(const Table& table, TableEntry* leaf) const {
-  // relaxed: under the region's lock.
+bool SecondLevel<M, P>::IsOneLeaf(const Table& table, unsigned level,
+                                  TableEntry* leaf) const {
+  // relaxed: under the lock of the region, or all; or a guess.
   const TableEntry head(table.slots[0].load(std::memory_order_relaxed));
-  if ((head.address().value() & (Size(2) - 1)) != 0) return false;
-  for (std::size_t i = 0; i < kEntries; ++i) {
-    const TableEntry want =
-        TableEntry::Leaf(head.address() + (std::uint64_t{i} << kPage.shift()),
-                         head.permission(), 1);
-    if (table.slots[i].load(std::memory_order_relaxed) != want.bits()) {
-      return false;
-    }
+  if (!head.IsLeaf(level - 1) ||
+      (head.address().value() & (Size(level) - 1)) != 0) {
+    return false;
   }
-  *leaf = TableEntry::Leaf(head.address(), head.permission(), 2);
+  for (std::size_t i = 0; i < kEntries; ++i) {
+    // Alike in permission and spares.
+    const std::uint64_t want = head.bits() + std::uint64_t{i} * Size(level - 1);
+    if (table.slots[i].load(std::memory_order_relaxed) != want) return false;
+  }
+  *leaf = TableEntry(
+      TableEntry::Leaf(head.address(), head.permission(), level).bits() |
+      TableEntry::kSpare | (head.has_spare() ? TableEntry::kSpareBelow : 0));
   return true;
 }
 
-// Looks twice: before memory is taken for it, and when it is there. Without
-// memory the pages stay pages.
+// The full table below the slot of `level` that `at` is in becomes one leaf if
+// it says no more than that; then perhaps the one above. Without memory it
+// stays.
 template <BusMemory M, class P>
-void SecondLevel<M, P>::Merge(Iova at) {
+void SecondLevel<M, P>::Merge(Iova at, unsigned level) {
   Stash stash;
-  for (const bool ready : {false, true}) {
+  for (bool merged = true; merged; ++level) {
+    const bool fits =
+        (level == 2 && options_.two_mib) || (level == 3 && options_.one_gib);
+    merged = false;
+    if (!fits) break;
     {
       const Guard<LockType> guard(LockOf(at));
-      Path path;
-      const TableEntry entry = Descend(at, &path);
-      TableEntry leaf;
-      if (path.level != 1 || !entry.present()) break;
-      Slot& slot = *path.slots[2];
-      const TableEntry table = Load(slot);
-      if (table.count() != kEntries || !IsOnePage(*path.table, &leaf)) break;
-      if (ready) {
-        KeepSpare(Pop(&stash));
-        bool done = false;
-        RetireSlot(slot, 2, table, TableEntry(leaf.bits() | TableEntry::kSpare),
-                   at, &done);
-        Add(merges_, 1);
-        break;
-      }
+      if (!MergeSlot(at, level, nullptr)) break;
     }
-    if (!Grow(&stash).ok()) break;
+    if (stash.count == 0 && !Grow(&stash).ok()) break;
+    if (level == 2) {
+      const Guard<LockType> guard(LockOf(at));
+      merged = MergeSlot(at, level, &stash);
+    } else {
+      // Each slot of the table is another region's. In this order, and nobody
+      // who holds one waits for another.
+      for (LockType& lock : locks_) lock.lock();
+      merged = MergeSlot(at, level, &stash);
+      for (LockType& lock : locks_) lock.unlock();
+    }
   }
   Release(&stash);
+}
+
+// True: it is as Merge wants it, and, if there is a stash, has been done.
+// REQUIRES: the region's lock; for level 3 all of them, or no stash.
+template <BusMemory M, class P>
+bool SecondLevel<M, P>::MergeSlot(Iova at, unsigned level, Stash* stash) {
+  Path path;
+  path.table = root_;
+  TableEntry entry;
+  for (path.level = options_.levels;; --path.level) {
+    path.slots[path.level] = &path.table->slots[Index(at, path.level)];
+    entry = Load(*path.slots[path.level]);
+    if (!entry.IsTable(path.level)) return false;
+    if (path.level == level) break;
+    path.table = TableOf(entry);
+  }
+  TableEntry leaf;
+  if (entry.count() != kEntries || !IsOneLeaf(*TableOf(entry), level, &leaf)) {
+    return false;
+  }
+  if (stash == nullptr) return true;
+  KeepSpare(Pop(stash));
+  bool done = false;
+  RetireSlot(*path.slots[level], level, entry, leaf, at, &done);
+  DMAMAP_ASSERT(done);  // nobody else can have changed the slot
+  Add(merges_, 1);
+  return true;
 }
 
 }  // namespace dmamap::inline v0

@@ -110,7 +110,7 @@ auto SecondLevel<M, P>::ChangePiece(Piece* piece, Change change,
     return ChangePages(path, piece, change, permission, error);
   }
   if (!IsWhole(path.level, piece->at.value(), piece->bytes)) {
-    return Split(path, entry, stash);
+    return Split(path, entry, piece->at, stash);
   }
   return ChangeLeaf(path, entry, piece, change, permission, stash);
 }
@@ -158,35 +158,54 @@ auto SecondLevel<M, P>::ChangeLeaf(Path& path, TableEntry leaf, Piece* piece,
   }
   piece->done = Size(path.level);
   if (change == Change::kClear) {
-    if (leaf.has_spare()) Push(stash, TakeSpare());
+    if (leaf.has_spare()) {
+      // A Split that came too late gives back what it took first.
+      const Guard<LockType> guard(retired_.lock());
+      for (std::uint64_t n = SparesOf(leaf); n != 0; --n) {
+        Push(stash, TakeSpare());
+      }
+    }
     Drop(path, path.level + 1, 1, piece->at);
   }
   return Step::kDone;
 }
 
-// A leaf becomes a table of the next smaller ones, which say the same.
+// A leaf becomes a table of the next smaller ones, which say the same. Under
+// the lock of the retired, as in RetireSlot: hardware may remember the leaf
+// from now on; and nobody else splits the same leaf of level 3 meanwhile.
 template <BusMemory M, class P>
-auto SecondLevel<M, P>::Split(Path& path, TableEntry leaf, Stash* stash)
-    -> Step {
-  if (!leaf.has_spare() && stash->first == nullptr) return Step::kNeedsPage;
-  Table* const table = leaf.has_spare() ? TakeSpare() : Pop(stash);
+auto SecondLevel<M, P>::Split(Path& path, TableEntry leaf, Iova at,
+                              Stash* stash) -> Step {
+  if (!leaf.has_spare() && stash->count == 0) return Step::kNeedsPage;
   const unsigned below = path.level - 1;
+  const std::uint64_t spare = leaf.has_spare_below() ? TableEntry::kSpare : 0;
+  const Guard<LockType> guard(retired_.lock());
+  if (!(Load(*path.slots[path.level]) == leaf)) return Step::kRetry;
+  Table* const table = leaf.has_spare() ? TakeSpare() : Pop(stash);
   for (std::size_t i = 0; i < kEntries; ++i) {
-    // relaxed: nobody can find the table before Exchange.
-    table->slots[i].store(
+    const TableEntry part =
         TableEntry::Leaf(leaf.address() + std::uint64_t{i} * Size(below),
-                         leaf.permission(), below)
-            .bits(),
-        std::memory_order_relaxed);
+                         leaf.permission(), below);
+    // relaxed: nobody can find the table before Exchange.
+    table->slots[i].store(part.bits() | spare, std::memory_order_relaxed);
   }
   WriteBack(table, sizeof *table);
-  if (!Exchange(*path.slots[path.level], leaf,
-                TableEntry::Table(BusOf(table), kEntries))) {
-    for (Slot& slot : table->slots) slot.store(0, std::memory_order_relaxed);
-    Push(stash, table);
+  if (retired_.NoteSplit(CoveredBy(path.level, at))) {
+    // relaxed: before E3; see TakeRetired.
+    split_notes_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (Exchange(*path.slots[path.level], leaf,
+               TableEntry::Table(BusOf(table), kEntries))) {
+    Add(splits_, 1);
     return Step::kRetry;
   }
-  Add(splits_, 1);
+  // Another's by now, whose range is not disjoint.
+  for (Slot& slot : table->slots) slot.store(0, std::memory_order_relaxed);
+  if (leaf.has_spare()) {
+    KeepSpare(table);
+  } else {
+    Push(stash, table);
+  }
   return Step::kRetry;
 }
 

@@ -7,9 +7,10 @@
 // TableEntry: the eight bytes of Intel VT-d's second-level (second-stage)
 // paging structures.
 //
-//   63    ignored by hardware     1 in no entry of ours
+//   63    ignored by hardware     in a table's entry: kNoted
 //   61:52 ignored by hardware     in a table's entry: how many entries of that
-//                                 table are in use; in a leaf: bit 52, kSpare
+//                                 table are in use; in a leaf: 52, 53, the
+//                                 pages that are kept to split it
 //   51:12 address of the table, or of the page
 //   7     PS: a leaf above level 1
 //   1, 0  the device may write, read; both 0: not present, and hardware looks
@@ -39,8 +40,12 @@ class TableEntry {
   static constexpr unsigned kCountShift = 52;
   static constexpr std::uint64_t kCountOne = std::uint64_t{1} << kCountShift;
   static constexpr std::uint64_t kCount = std::uint64_t{0x3ff} << kCountShift;
-  // Of a leaf: a page is kept so that the leaf can be split (SecondLevel).
+  // Of a leaf: a page is kept so that the leaf can be split; and one for each
+  // of the leaves of level 2 that a leaf of level 3 becomes (SecondLevel).
   static constexpr std::uint64_t kSpare = kCountOne;
+  static constexpr std::uint64_t kSpareBelow = kCountOne << 1;
+  // Of a table's entry: it is in the list of empty ones (EmptyTables).
+  static constexpr std::uint64_t kNoted = std::uint64_t{1} << 63;
 
   constexpr TableEntry() = default;
   constexpr explicit TableEntry(std::uint64_t bits) : bits_(bits) {}
@@ -71,6 +76,8 @@ class TableEntry {
     return (bits_ & kCount) >> kCountShift;
   }
   constexpr bool has_spare() const { return (bits_ & kSpare) != 0; }
+  constexpr bool has_spare_below() const { return (bits_ & kSpareBelow) != 0; }
+  constexpr bool noted() const { return (bits_ & kNoted) != 0; }
 
   // REQUIRES: n more, or less, is a count.
   constexpr TableEntry Plus(std::uint64_t n) const {
@@ -79,6 +86,8 @@ class TableEntry {
   constexpr TableEntry Minus(std::uint64_t n) const {
     return TableEntry(bits_ - (n << kCountShift));
   }
+  constexpr TableEntry Plain() const { return TableEntry(bits_ & ~kNoted); }
+  constexpr TableEntry Noted() const { return TableEntry(bits_ | kNoted); }
   constexpr TableEntry With(Permission permission) const {
     return TableEntry((bits_ & ~(kRead | kWrite)) |
                       static_cast<std::uint64_t>(permission));

@@ -150,28 +150,80 @@ bool SecondLevel<M, P>::Pin(Path& path) {
   }
 }
 
-// `n` fewer entries in the table that slots[level] points to. The last of them
-// takes it out, and the table that held it has one fewer itself.
+// `n` fewer entries in the table that slots[level] points to. With the last of
+// them it is empty, and stays; or it goes, and the table that held it has one
+// fewer itself.
 template <BusMemory M, class P>
 void SecondLevel<M, P>::Drop(Path& path, unsigned level, std::uint64_t n,
-                             Iova at) {
+                             Iova at, WhenEmpty when) {
   for (; level <= options_.levels; ++level, n = 1) {
     Slot& slot = *path.slots[level];
     bool done = false;
     while (!done) {
       const TableEntry entry = Load(slot);
       DMAMAP_ASSERT(entry.count() >= n);
-      if (entry.count() != n) {
+      const bool empty = entry.count() == n;
+      if (!empty ||
+          (when == WhenEmpty::kStays && StaysEmpty(entry, level, at))) {
+        const TableEntry left = empty ? entry.Minus(n).Noted() : entry.Minus(n);
         if (level == 2) {
           // relaxed: as in FillSlots.
-          slot.store(entry.Minus(n).bits(), std::memory_order_relaxed);
+          slot.store(left.bits(), std::memory_order_relaxed);
           return;
         }
-        if (Exchange(slot, entry, entry.Minus(n))) return;
+        if (Exchange(slot, entry, left)) return;
       } else {
         RetireSlot(slot, level, entry, TableEntry(), at, &done);
       }
     }
+  }
+}
+
+template <BusMemory M, class P>
+bool SecondLevel<M, P>::StaysEmpty(TableEntry entry, unsigned level, Iova at) {
+  return entry.noted() || empty_.Add({CoveredBy(level, at), level});
+}
+
+// An invalidation of `range` begins.
+template <BusMemory M, class P>
+void SecondLevel<M, P>::TakeOutEmpty(Range range) {
+  typename Empty::Place place;
+  while (empty_.Take(range, &place))
+    TakeOut(place.level, place.covered.first());
+}
+
+// Where a large leaf is to be: no empty table is left.
+template <BusMemory M, class P>
+void SecondLevel<M, P>::ClearSlot(unsigned level, Iova at) {
+  if (level == 3) {
+    for (std::uint64_t i = 0; i < kEntries; ++i) TakeOut(2, at + i * Size(2));
+  }
+  TakeOut(level, at);
+}
+
+template <BusMemory M, class P>
+void SecondLevel<M, P>::TakeOut(unsigned level, Iova at) {
+  const Guard<LockType> guard(LockOf(at));
+  Path path;
+  path.table = root_;
+  for (path.level = options_.levels;; --path.level) {
+    Slot& slot = path.table->slots[Index(at, path.level)];
+    path.slots[path.level] = &slot;
+    const TableEntry entry = Load(slot);
+    if (!entry.IsTable(path.level)) return;  // it went another way
+    if (path.level == level) break;
+    path.table = TableOf(entry);
+  }
+  Slot& slot = *path.slots[level];
+  for (bool done = false; !done;) {
+    const TableEntry entry = Load(slot);
+    if (!entry.IsTable(level)) return;
+    if (entry.count() != 0) {
+      done = Exchange(slot, entry, entry.Plain());  // in use again
+      continue;
+    }
+    RetireSlot(slot, level, entry, TableEntry(), at, &done);
+    if (done) Drop(path, level + 1, 1, at, WhenEmpty::kGoes);
   }
 }
 
@@ -201,7 +253,10 @@ void SecondLevel<M, P>::FreeRetired(Batch* batch) {
     }
   }
   const std::size_t count = batch->count;
+  const bool splits = batch->splits;
   retired_.Finish(batch, [this](Table* table) { FreeTable(table); });
+  // relaxed: who still sees it counted looks for nothing.
+  if (splits) split_notes_.fetch_sub(1, std::memory_order_relaxed);
   // A2, release: pairs with A1. The invalidation is over.
   retired_count_.fetch_sub(count, std::memory_order_release);
 }
@@ -212,6 +267,7 @@ SecondLevelStats SecondLevel<M, P>::stats() const {
   SecondLevelStats s;
   s.tables_made = made_.load(std::memory_order_relaxed);
   s.tables_freed = freed_.load(std::memory_order_relaxed);
+  s.tables_empty = empty_.count();
   s.tables_retired = retired_count_.load(std::memory_order_relaxed);
   s.splits = splits_.load(std::memory_order_relaxed);
   s.merges = merges_.load(std::memory_order_relaxed);
@@ -235,15 +291,16 @@ bool SecondLevel<M, P>::CheckTable(const Table& table, unsigned level,
       const bool fits = level == 1 || (level == 2 && options_.two_mib) ||
                         (level == 3 && options_.one_gib);
       if (!fits || (entry.address().value() & (Size(level) - 1)) != 0 ||
-          (entry.has_spare() && level != 2)) {
+          (entry.has_spare() && level == 1) ||
+          (entry.has_spare_below() && (level != 3 || !entry.has_spare()))) {
         return false;
       }
-      *spares += entry.has_spare() ? 1 : 0;
+      *spares += SparesOf(entry);
       continue;
     }
     std::uint64_t below = 0;
-    if (!CheckTable(*TableOf(entry), level - 1, &below, spares) || below == 0 ||
-        below != entry.count()) {
+    if (!CheckTable(*TableOf(entry), level - 1, &below, spares) ||
+        below != entry.count() || (below == 0 && !entry.noted())) {
       return false;
     }
   }

@@ -19,6 +19,11 @@
 //
 // An invalidation takes what it covers (Take), and keeps it in a batch that
 // Touches still sees until it is over.
+//
+// Beside them, leaves that were split: hardware may remember one as a whole,
+// and an invalidation of less than that need not make it forget (VT-d: the
+// address mask of a large page's invalidation). They are one range, the hull of
+// all: who invalidates a part of it invalidates all of it (Take, Widen).
 
 #include <algorithm>
 #include <cstddef>
@@ -36,6 +41,8 @@ struct RetiredTables {
   Range covered;          // of all of them: whole slots
   std::size_t count = 0;  // tables
   bool upper = false;     // one of them had tables below it
+  bool splits = false;    // split leaves, too
+  Range split = {};       // these
   PhysAddr first = {};    // the rest is RetiredList's
   RetiredTables* next = nullptr;
 };
@@ -56,6 +63,26 @@ class RetiredList {
     SetNote(*table, 1, PageSize().Number(first));
     SetNote(*table, 2, level);
     first_ = tables_.BusOf(table);
+  }
+
+  // `leaf` is split. True: it is the first since Take. REQUIRES: lock().
+  bool NoteSplit(Range leaf) {
+    const bool first = !splits_;
+    split_ = first ? leaf : Hull(split_, leaf);
+    splits_ = true;
+    return first;
+  }
+  // All that an invalidation of `range` has to cover for leaves whose own is
+  // under way.
+  Range Widen(Range range) {
+    const Guard<LockType> guard(lock_);
+    for (const RetiredTables* b = taken_; b != nullptr;) {
+      const bool more =
+          b->splits && b->split.Overlaps(range) && !range.Contains(b->split);
+      if (more) range = Hull(range, b->split);
+      b = more ? taken_ : b->next;  // the wider one may touch others
+    }
+    return range;
   }
 
   bool Touches(Range range) {
@@ -86,7 +113,14 @@ class RetiredList {
       ++batch->count;
     }
     first_ = left;
-    if (batch->count == 0) return false;
+    if (splits_ && split_.Overlaps(range)) {
+      batch->covered =
+          batch->count == 0 ? split_ : Hull(batch->covered, split_);
+      batch->split = split_;
+      batch->splits = true;
+      splits_ = false;
+    }
+    if (batch->count == 0 && !batch->splits) return false;
     batch->next = taken_;
     taken_ = batch;
     return true;
@@ -102,15 +136,18 @@ class RetiredList {
     }
     *batch = {};
   }
-  void PutBack(RetiredTables* batch) {
+  // True: its split leaves are part of those noted since.
+  bool PutBack(RetiredTables* batch) {
     const Guard<LockType> guard(lock_);
     Unlink(batch);
+    const bool joined = batch->splits && !NoteSplit(batch->split);
     for (PhysAddr at = batch->first, next; at != PhysAddr(); at = next) {
       next = NextOf(at);
       SetNote(*At(at), 0, PageSize().Number(first_));
       first_ = at;
     }
     *batch = {};
+    return joined;
   }
 
   static Range Hull(Range a, Range b) {
@@ -169,7 +206,9 @@ class RetiredList {
 
   Tables& tables_;
   LockType lock_;
-  PhysAddr first_;                  // waiting; 0: none
+  PhysAddr first_;  // waiting; 0: none
+  Range split_;     // the same, of leaves
+  bool splits_ = false;
   RetiredTables* taken_ = nullptr;  // under way
 };
 

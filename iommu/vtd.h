@@ -137,7 +137,7 @@ class VtdSpace {
     requests_.fetch_add(1, std::memory_order_relaxed);  // a statistic
     return unit_->Submit(work.span());
   }
-  Result<void> Forget(Range range, bool all);
+  Result<void> Forget(Range range, bool all, TableCaches caches);
 
   Unit* unit_ = nullptr;
   Tables tables_;
@@ -203,31 +203,33 @@ Result<void> VtdSpace<Unit>::SyncMap(Range range) {
   DmaWriteBarrier();  // the tables before the device is told
   const VtdCapabilities& c = unit_->capabilities();
   if (c.caches_absent || tables_.MayRemember(range)) {
-    return Submit(WorkFor(range, TableCaches::kForget));
+    return Forget(range, false, TableCaches::kForget);
   }
   return c.needs_buffer_flush ? unit_->FlushWriteBuffer() : Ok();
 }
 
 template <class Unit>
 Result<void> VtdSpace<Unit>::Invalidate(Range range) {
-  return Forget(range, false);
+  return Forget(range, false, TableCaches::kKeep);
 }
 template <class Unit>
 Result<void> VtdSpace<Unit>::InvalidateAll() {
-  return Forget(Range::Whole(), true);
+  return Forget(Range::Whole(), true, TableCaches::kKeep);
 }
 
 template <class Unit>
-Result<void> VtdSpace<Unit>::Forget(Range range, bool all) {
+Result<void> VtdSpace<Unit>::Forget(Range range, bool all, TableCaches caches) {
   if (unit_ == nullptr) return Error::kShutDown;
   typename Tables::Batch batch;
   const bool took = tables_.TakeRetired(range, &batch);
   Range block = range;
   if (took && !all) block = RetiredList<Tables>::Hull(range, batch.covered);
+  if (!all) block = tables_.Widen(block);
   // Also those whose own invalidation is still under way elsewhere.
-  const bool keep = !took && !tables_.MayRemember(range);
-  const auto done =
-      Submit(WorkFor(block, keep ? TableCaches::kKeep : TableCaches::kForget));
+  if (took || !(block == range) || tables_.MayRemember(range)) {
+    caches = TableCaches::kForget;
+  }
+  const auto done = Submit(WorkFor(block, caches));
   if (took && done.ok()) tables_.FreeRetired(&batch);
   if (took && !done.ok()) tables_.PutBackRetired(&batch);
   return done;

@@ -23,9 +23,10 @@ auto VtdUnit<R, M, P>::NewTables() -> Result<Tables*> {
   if (!made.ok()) return made.error();
   const auto bus =
       memory_->ToBus(*PhysRange::FromSize(PhysAddrOf(*made), sizeof(Tables)));
-  if (!bus.ok()) {
+  if (!bus.ok() ||
+      (bus->value() + sizeof(Tables) - 1) >> options_.bus_bits != 0) {
     memory_->Free(*made, PageSize(), 1);
-    return bus.error();
+    return bus.ok() ? Error::kOutOfRange : bus.error();
   }
   auto* const tables = new (*made) Tables{};
   if constexpr (WritesBack<M>) {
@@ -80,22 +81,25 @@ Result<void> VtdUnit<R, M, P>::Attach(PciSource source, std::uint16_t id,
   Result<void> done;
   {
     const Guard<LockType> guard(lock_);
+    done = ForgetStaleContexts();
     Tables* contexts = ContextsOf(source.bus());
-    if (contexts == nullptr) {
+    if (done.ok() && contexts == nullptr) {
       contexts = unused;
       unused = nullptr;
       Store(root_->entries[source.bus()], BusOf(contexts).value() | kPresent,
             0);
     }
-    auto& entry = contexts->entries[source.devfn()];
-    // relaxed: the lock orders it.
-    if ((entry[0].load(std::memory_order_relaxed) & kPresent) != 0) {
-      done = Error::kBusy;
-    } else {
-      // Translation type 0: untranslated requests by these tables. AW 1 is
-      // three levels.
-      Store(entry, tables.value() | kPresent,
-            (levels - 2) | std::uint64_t{id} << 8);
+    if (done.ok()) {
+      auto& entry = contexts->entries[source.devfn()];
+      // relaxed: the lock orders it.
+      if ((entry[0].load(std::memory_order_relaxed) & kPresent) != 0) {
+        done = Error::kBusy;
+      } else {
+        // Translation type 0: untranslated requests by these tables. AW 1 is
+        // three levels.
+        Store(entry, tables.value() | kPresent,
+              (levels - 2) | std::uint64_t{id} << 8);
+      }
     }
   }
   if (unused != nullptr) FreeTables(unused);
@@ -114,44 +118,47 @@ Result<void> VtdUnit<R, M, P>::Attach(PciSource source, std::uint16_t id,
 template <RegisterFile R, BusMemory M, class P>
 Result<void> VtdUnit<R, M, P>::Detach(PciSource source, std::uint16_t id) {
   if (root_ == nullptr) return Error::kShutDown;
-  {
-    const Guard<LockType> guard(lock_);
-    Tables* const contexts = ContextsOf(source.bus());
-    if (contexts == nullptr) return Error::kNotMapped;
-    auto& entry = contexts->entries[source.devfn()];
-    // relaxed, both: the lock orders them.
-    const bool here =
-        (entry[0].load(std::memory_order_relaxed) & kPresent) != 0 &&
-        (entry[1].load(std::memory_order_relaxed) >> 8 & 0xffff) == id;
-    if (!here) return Error::kNotMapped;
-    Store(entry, 0, 0);
-  }
+  const Guard<LockType> guard(lock_);
+  const bool stale = contexts_stale_;
+  if (const auto forgot = ForgetStaleContexts(); !forgot.ok()) return forgot;
+  Tables* const contexts = ContextsOf(source.bus());
+  const Result<void> none = stale ? Ok() : Result<void>(Error::kNotMapped);
+  if (contexts == nullptr) return none;
+  auto& entry = contexts->entries[source.devfn()];
+  // relaxed, both: the lock orders them.
+  const bool here =
+      (entry[0].load(std::memory_order_relaxed) & kPresent) != 0 &&
+      (entry[1].load(std::memory_order_relaxed) >> 8 & 0xffff) == id;
+  if (!here) return none;
+  Store(entry, 0, 0);
   const InvalidationDescriptor work[] = {vtd::ForgetContext(id, source.id()),
                                          vtd::ForgetDomain(id)};
-  return Submit(work);
+  const auto done = Submit(work);
+  contexts_stale_ = !done.ok();
+  return done;
 }
 
 template <RegisterFile R, BusMemory M, class P>
 Result<void> VtdUnit<R, M, P>::DetachAll(std::uint16_t id) {
   if (root_ == nullptr) return Error::kShutDown;
-  {
-    const Guard<LockType> guard(lock_);
-    for (unsigned bus = 0; bus < 256; ++bus) {
-      Tables* const contexts = ContextsOf(bus);
-      if (contexts == nullptr) continue;
-      for (auto& entry : contexts->entries) {
-        // relaxed, both: the lock orders them.
-        if ((entry[0].load(std::memory_order_relaxed) & kPresent) != 0 &&
-            (entry[1].load(std::memory_order_relaxed) >> 8 & 0xffff) == id) {
-          Store(entry, 0, 0);
-        }
+  const Guard<LockType> guard(lock_);
+  for (unsigned bus = 0; bus < 256; ++bus) {
+    Tables* const contexts = ContextsOf(bus);
+    if (contexts == nullptr) continue;
+    for (auto& entry : contexts->entries) {
+      // relaxed, both: the lock orders them.
+      if ((entry[0].load(std::memory_order_relaxed) & kPresent) != 0 &&
+          (entry[1].load(std::memory_order_relaxed) >> 8 & 0xffff) == id) {
+        Store(entry, 0, 0);
       }
     }
   }
   // Also when there was none: a Detach before may have failed.
   const InvalidationDescriptor work[] = {vtd::ForgetContexts(),
                                          vtd::ForgetDomain(id)};
-  return Submit(work);
+  const auto done = Submit(work);
+  contexts_stale_ = contexts_stale_ || !done.ok();
+  return done;
 }
 
 }  // namespace dmamap::inline v0

@@ -186,6 +186,7 @@ class World {
   Space space;
   std::map<std::uint64_t, Page> pages;
   std::map<std::uint64_t, Page> old;
+  bool merged_all = false;  // up to level 3
 };
 
 std::uint64_t AnyPage(std::uint64_t limit) {
@@ -218,9 +219,25 @@ std::pair<std::uint64_t, std::uint64_t> SomeMapped(const World& w) {
   return {first, AnySize()};
 }
 
+// A leaf of level 3, or nearly, in pieces of which the first may be of pages.
+void MapInPieces(World& w) {
+  const std::uint64_t first = 256 * *rc::gen::inRange<std::uint64_t>(0, 2);
+  const std::uint64_t pieces =
+      *rc::gen::weightedElement<std::uint64_t>({{4, 16}, {1, 15}});
+  const std::uint64_t size = *rc::gen::element<std::uint64_t>(16, 16, 8, 4);
+  for (std::uint64_t at = 0; at < pieces * 16; at += size) {
+    w.Map(first + at, size, first + at + 0x1000, Permission::kReadWrite);
+    if (w.space.Lookup(Iova(first << 12)).ok() &&
+        w.space.Lookup(Iova(first << 12))->level == 3) {
+      w.merged_all = true;
+    }
+  }
+}
+
 void Step(World& w) {
   const int what = *rc::gen::inRange(0, 20);
   const std::uint64_t limit = w.space.limit().value() >> 12;
+  if (what == 0) return MapInPieces(w);
   if (what < 7 || w.pages.empty()) {
     const std::uint64_t first = AnyPage(limit);
     // Mostly in step with the address, so that leaves can be large.
@@ -286,6 +303,7 @@ RC_GTEST_PROP(VtdProperty, TablesAreAFlatMap, ()) {
   RC_ASSERT(s.spares == 0u && s.tables_made - s.tables_freed == 1u);
   RC_CLASSIFY(s.splits != 0, "split");
   RC_CLASSIFY(s.merges != 0, "merged");
+  RC_CLASSIFY(w->merged_all, "merged to level 3");
   RC_CLASSIFY(s.tables_freed > 2, "tables freed");
 }
 

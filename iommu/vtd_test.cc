@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "dma/address.h"
@@ -165,28 +167,158 @@ TEST(Vtd, ATableIsFreedAfterItsInvalidation) {
   const auto before = b.space.stats();
   ASSERT_TRUE(b.space.Unmap(RangeOf(0x200000, 4096)).ok());
   EXPECT_EQ(b.space.stats().tables_freed, before.tables_freed);
-  EXPECT_EQ(b.space.stats().tables_retired, 3u);  // of levels 1 to 3
-  // Elsewhere: no reason to free them.
+  EXPECT_EQ(b.space.stats().tables_empty, 1u);
+  // Elsewhere: no reason to free it.
   ASSERT_TRUE(b.space.Invalidate(RangeOf(std::uint64_t{1} << 40, 4096)).ok());
-  EXPECT_EQ(b.space.stats().tables_retired, 3u);
+  EXPECT_EQ(b.space.stats().tables_empty, 1u);
+  // Nor while the unit may walk it.
+  b.sim.mute = true;
+  EXPECT_FALSE(b.space.Invalidate(RangeOf(0x200000, 4096)).ok());
+  EXPECT_EQ(b.space.stats().tables_freed, before.tables_freed);
+  EXPECT_EQ(b.space.stats().tables_retired, 3u);  // of levels 1 to 3
+  b.sim.mute = false;
+  ASSERT_TRUE(b.unit.Recover().ok());
   ASSERT_TRUE(b.space.Invalidate(RangeOf(0x200000, 4096)).ok());
   EXPECT_EQ(b.space.stats().tables_freed, before.tables_freed + 3);
   EXPECT_FALSE(b.Touch(0x200000).has_value());
   EXPECT_TRUE(b.Sound());
 }
 
-// A new mapping beside a table that is gone, and that the unit remembers.
+// A new mapping beside a table that is gone, and that the unit remembers: of
+// very many that are empty some go at once.
 TEST(Vtd, AMappingIsFoundWhereATableWasTakenOut) {
   Bench b;
-  ASSERT_TRUE(b.Map(0x200000, 4096, 0x5000));
-  ASSERT_TRUE(b.Touch(0x200000).has_value());
-  ASSERT_TRUE(b.space.Unmap(RangeOf(0x200000, 4096)).ok());
-  ASSERT_TRUE(
-      b.space.Map(RangeOf(0x201000, 4096), PhysAddr(0x6000), Permission::kRead)
-          .ok());
-  EXPECT_FALSE(b.Touch(0x201000).has_value());  // the control: it does miss
-  ASSERT_TRUE(b.space.SyncMap(RangeOf(0x201000, 4096)).ok());
-  EXPECT_EQ(b.Touch(0x201000)->value(), 0x6000u);
+  const auto at = [](std::uint64_t region, std::uint64_t page) {
+    return region * 2 * kMiB + page * 4096;
+  };
+  constexpr std::uint64_t kRegions = 40;
+  for (std::uint64_t r = 0; r < kRegions; ++r) {
+    ASSERT_TRUE(b.Map(at(r, 0), 4096, 0x5000));
+    ASSERT_TRUE(b.Touch(at(r, 0)).has_value());
+  }
+  for (std::uint64_t r = 0; r < kRegions; ++r) {
+    ASSERT_TRUE(b.space.Unmap(RangeOf(at(r, 0), 4096)).ok());
+  }
+  EXPECT_EQ(b.space.stats().tables_empty, 32u);
+  EXPECT_EQ(b.space.stats().tables_retired, 8u);
+  const Range page = RangeOf(at(kRegions - 1, 1), 4096);
+  ASSERT_TRUE(b.space.Map(page, PhysAddr(0x6000), Permission::kRead).ok());
+  // The control: it does miss.
+  EXPECT_FALSE(b.Touch(page.first().value()).has_value());
+  const std::uint64_t before = b.space.requests();
+  ASSERT_TRUE(b.space.SyncMap(page).ok());
+  EXPECT_EQ(b.Touch(page.first().value())->value(), 0x6000u);
+  EXPECT_EQ(b.space.requests() - before, 1u);
+  ASSERT_TRUE(b.space.SyncMap(page).ok());
+  EXPECT_EQ(b.space.requests() - before, 1u);  // once
+  ASSERT_TRUE(b.space.InvalidateAll().ok());
+  EXPECT_EQ(b.space.stats().tables_empty, 0u);
+  EXPECT_EQ(b.space.stats().tables_retired, 0u);
+  EXPECT_TRUE(b.Sound());
+}
+
+// Where only empty tables are, a large leaf finds room.
+TEST(Vtd, ALargeLeafReplacesEmptyTables) {
+  Bench b;
+  for (const std::uint64_t at : {4 * kGiB, 4 * kGiB + 6 * kMiB}) {
+    ASSERT_TRUE(b.Map(at, 4096, 0x5000));
+    ASSERT_TRUE(b.Touch(at).has_value());
+    ASSERT_TRUE(b.space.Unmap(RangeOf(at, 4096)).ok());
+  }
+  ASSERT_TRUE(b.Map(4 * kGiB + 2 * kMiB, 4096, 0x5000));
+  EXPECT_EQ(b.space.Map(RangeOf(4 * kGiB, kGiB), PhysAddr(), Permission::kRead)
+                .error(),
+            Error::kOverlap);
+  ASSERT_TRUE(b.space.Unmap(RangeOf(4 * kGiB + 2 * kMiB, 4096)).ok());
+  ASSERT_TRUE(b.Map(4 * kGiB, kGiB, 2 * kGiB));
+  EXPECT_EQ(b.LevelOf(4 * kGiB), 3u);
+  EXPECT_EQ(b.Touch(4 * kGiB + 6 * kMiB)->value(), 2 * kGiB + 6 * kMiB);
+  EXPECT_TRUE(b.Sound());
+}
+
+// 512 leaves of 2 MiB, each made of pages or not, become one; and each of the
+// Maps that made them may be ended without memory.
+TEST(Vtd, LeavesMergeUpToOneGibibyte) {
+  for (const std::uint64_t piece : {2 * kMiB, kMiB}) {
+    Bench b;
+    for (std::uint64_t at = 0; at < kGiB; at += piece) {
+      ASSERT_TRUE(b.Map(3 * kGiB + at, piece, 5 * kGiB + at));
+      if (at % (64 * kMiB) == 0) {
+        ASSERT_TRUE(b.Touch(3 * kGiB + at).has_value());
+      }
+    }
+    EXPECT_EQ(b.LevelOf(3 * kGiB), 3u);
+    EXPECT_EQ(b.space.stats().merges, piece == kMiB ? 513u : 1u);
+    EXPECT_EQ(b.space.stats().spares, piece == kMiB ? 513u : 1u);
+    EXPECT_TRUE(b.Sound());
+    ASSERT_TRUE(b.space.InvalidateAll().ok());
+    ASSERT_TRUE(b.Touch(3 * kGiB + 7 * kMiB).has_value());  // as one leaf
+    b.memory.fail_in = 0;
+    for (std::uint64_t at = 6 * kMiB; at < 10 * kMiB; at += piece) {
+      const Range part = RangeOf(3 * kGiB + at, piece);
+      ASSERT_TRUE(b.space.Unmap(part).ok());
+      ASSERT_TRUE(b.space.Invalidate(part).ok());
+      EXPECT_FALSE(b.Touch(part.first().value()).has_value());
+      EXPECT_FALSE(b.Touch(part.last().value()).has_value());
+    }
+    EXPECT_EQ(b.Touch(3 * kGiB + 10 * kMiB)->value(), 5 * kGiB + 10 * kMiB);
+    EXPECT_TRUE(b.Sound());
+    for (std::uint64_t at = 10 * kMiB; at < kGiB; at += piece) {
+      ASSERT_TRUE(b.space.Unmap(RangeOf(3 * kGiB + at, piece)).ok());
+    }
+    ASSERT_TRUE(b.space.Unmap(RangeOf(3 * kGiB, 6 * kMiB)).ok());
+    ASSERT_TRUE(b.space.InvalidateAll().ok());
+    EXPECT_EQ(b.space.stats().spares, 0u);
+    EXPECT_EQ(b.space.stats().tables_made - b.space.stats().tables_freed, 1u);
+    EXPECT_TRUE(b.Sound());
+  }
+}
+
+// Leaves of both kinds: some could be split without memory, some not.
+TEST(Vtd, LeavesOfDifferentOriginStayApart) {
+  Bench b;
+  ASSERT_TRUE(b.Map(0, kGiB - kMiB, 0));
+  ASSERT_TRUE(b.Map(kGiB - kMiB, kMiB, kGiB - kMiB));
+  EXPECT_EQ(b.LevelOf(kGiB - kMiB), 2u);
+  EXPECT_EQ(b.LevelOf(0), 2u);
+  EXPECT_TRUE(b.Sound());
+}
+
+// The unit may hold a large page whole, and then forgets it for an invalidation
+// of that size alone.
+TEST(Vtd, APartOfALeafIsForgottenWithTheLeaf) {
+  for (const bool merged : {false, true}) {
+    for (const bool gib : {false, true}) {
+      for (const unsigned most_mask : {18u, 9u, 4u}) {
+        Bench b({.most_mask = most_mask});
+        const std::uint64_t size = gib ? kGiB : 2 * kMiB;
+        const std::uint64_t step = merged ? size / 2 : size;
+        for (std::uint64_t at = 0; at < size; at += step) {
+          ASSERT_TRUE(b.Map(2 * kGiB + at, step, kGiB + at));
+        }
+        ASSERT_TRUE(b.space.InvalidateAll().ok());
+        ASSERT_EQ(b.LevelOf(2 * kGiB), gib ? 3u : 2u);
+        const Range page = RangeOf(2 * kGiB + 77 * 4096, 4096);
+        const Range other = RangeOf(2 * kGiB + 79 * 4096, 4096);
+        ASSERT_TRUE(b.Touch(page.first().value()).has_value());
+        ASSERT_TRUE(
+            b.Touch(other.first().value(), Permission::kWrite).has_value());
+        ASSERT_TRUE(b.space.Unmap(page).ok());
+        ASSERT_TRUE(b.Touch(page.first().value()).has_value());  // control
+        ASSERT_TRUE(b.space.Invalidate(page).ok());
+        EXPECT_FALSE(b.Touch(page.first().value()).has_value());
+        ASSERT_TRUE(b.space.Protect(other, Permission::kRead).ok());
+        EXPECT_FALSE(
+            b.Touch(other.first().value(), Permission::kWrite).has_value());
+        EXPECT_TRUE(b.Touch(other.first().value()).has_value());
+        // Once is enough.
+        const auto before = b.unit.counts();
+        ASSERT_TRUE(b.space.Invalidate(page).ok());
+        EXPECT_EQ(b.unit.counts().pages_only - before.pages_only, 1u);
+        EXPECT_TRUE(b.Sound());
+      }
+    }
+  }
 }
 
 // The control of all tests here: the unit does use what it remembers.
@@ -312,7 +444,87 @@ TEST(Vtd, SetupWithoutMemory) {
   }
 }
 
+// Each of these is a page of the same unit, which reaches less than memory
+// does.
+TEST(Vtd, PagesThatTheUnitCannotReachAreRefused) {
+  SimTableMemory memory;
+  SimVtd<> sim(&memory, {});
+  {
+    Unit unit;
+    EXPECT_EQ(unit.Init(&sim, &memory, {.bus_bits = 13}).error(),
+              Error::kOutOfRange);
+  }
+  EXPECT_EQ(memory.pages_out(), 0u);
+}
+
 // --- Units that lie ---
+
+// A status word of long ago is not taken for an answer.
+TEST(VtdQueue, AWordOfLongAgoIsNoAnswer) {
+  constexpr std::uint32_t kHalf = std::uint32_t{1} << 31;
+  for (const std::uint32_t number : {0u, kHalf + 100, UINT32_MAX - 3}) {
+    SimTableMemory memory;
+    SimVtd<> sim(&memory, {});
+    InvalidationQueue<SimVtd<>, SimTableMemory, SecondLevelPolicies> queue;
+    ASSERT_TRUE(queue.Init(&sim, &memory, false, 100).ok());
+    ASSERT_TRUE(queue.Start().ok());
+    queue.SkipNumbersForTest(number);
+    // Words of numbers 2^31 before, in slots of one parity, of which these
+    // here are the others.
+    for (std::uint32_t i = 0; i < 300; ++i) {
+      const InvalidationDescriptor work[] = {vtd::ForgetAll(),
+                                             vtd::ForgetContexts()};
+      ASSERT_TRUE(queue.Submit(std::span(work).first(1 + i % 2)).ok()) << i;
+      ASSERT_TRUE(queue.CheckInvariants());
+    }
+    queue.SkipNumbersForTest(kHalf);
+    sim.mute = true;
+    for (int i = 0; i < 2; ++i) {
+      const InvalidationDescriptor work[] = {vtd::ForgetAll()};
+      EXPECT_FALSE(queue.Submit(work).ok());
+    }
+    ASSERT_TRUE(queue.Stop().ok());
+    queue.Free();
+  }
+}
+
+TEST(VtdLiar, ADetachThatFailedIsNotForgotten) {
+  Bench b;
+  Space other;
+  ASSERT_TRUE(other.Init(&b.unit).ok());
+  ASSERT_TRUE(b.Map(0x1000, 4096, 0x9000));
+  ASSERT_TRUE(b.Touch(0x1000).has_value());
+  b.sim.queue_error = true;
+  EXPECT_EQ(b.space.Detach(kNic).error(), Error::kDevice);
+  EXPECT_TRUE(b.Touch(0x1000).has_value());  // it still reaches
+  EXPECT_EQ(b.space.Detach(kNic).error(), Error::kDevice);
+  EXPECT_EQ(other.Attach(kNic).error(), Error::kDevice);
+  b.sim.queue_error = false;
+  EXPECT_EQ(other.Attach(kNic).error(), Error::kDevice);  // broken
+  ASSERT_TRUE(b.unit.Recover().ok());
+  ASSERT_TRUE(other.Attach(kNic).ok());
+  EXPECT_FALSE(b.Touch(0x1000).has_value());
+  EXPECT_TRUE(b.Sound());
+}
+
+// All ones have the bit of a fault.
+TEST(VtdLiar, AUnitThatGoesAwayHasNoFaults) {
+  Bench b({.fault_records = 2});
+  EXPECT_FALSE(b.Touch(0x777123).has_value());
+  struct Gone {
+    SimVtd<>& sim;
+    std::uint32_t Read32(std::uint32_t at) { return sim.Read32(at); }
+    std::uint64_t Read64(std::uint32_t) { return UINT64_MAX; }
+    void Write32(std::uint32_t, std::uint32_t) {}
+    void Write64(std::uint32_t, std::uint64_t) {}
+  } gone{b.sim};
+  int faults = 0;
+  EXPECT_EQ(ReadFaults(gone, b.unit.capabilities(),
+                       [&](const IommuFault&) { ++faults; })
+                .error(),
+            Error::kDevice);
+  EXPECT_EQ(faults, 0);
+}
 
 TEST(VtdLiar, AWaitThatIsNotAnsweredIsAnError) {
   Bench b;
@@ -519,7 +731,9 @@ RC_GTEST_PROP(VtdDomain, NoStaleHits, ()) {
 
 // What an Unmap costs: strict one invalidation, deferred one for many.
 TEST(VtdDomain, InvalidationsForEachUnmap) {
-  for (const bool deferred : {false, true}) {
+  for (const auto& [deferred, alone] :
+       {std::pair(false, false), std::pair(false, true), std::pair(true, false),
+        std::pair(true, true)}) {
     SimTableMemory memory;
     SimVtd<> sim(&memory, {});
     Unit unit;
@@ -534,9 +748,13 @@ TEST(VtdDomain, InvalidationsForEachUnmap) {
         domain.Init({.mode = DomainMode::kDirect, .flush = flush}).ok());
     HeapPages heap;
     std::byte* const buffer = *heap.Allocate(PageSize(), 1);
-    // A neighbour that stays, as in a ring.
+    // With a neighbour that stays, as in a ring, or alone.
     const auto stays =
         domain.Map(PhysAddrOf(buffer), 4096, Direction::kToDevice);
+    ASSERT_TRUE(stays.ok());
+    if (alone) {
+      ASSERT_TRUE(domain.Unmap(*stays).ok());
+    }
     const std::uint64_t before = domain.invalidation().requests();
     constexpr std::uint64_t kUnmaps = 4096;
     for (std::uint64_t i = 0; i < kUnmaps; ++i) {
@@ -550,8 +768,12 @@ TEST(VtdDomain, InvalidationsForEachUnmap) {
     } else {
       EXPECT_EQ(used, kUnmaps);
     }
-    ASSERT_TRUE(domain.Unmap(*stays).ok());
+    if (!alone) {
+      ASSERT_TRUE(domain.Unmap(*stays).ok());
+    }
     ASSERT_TRUE(domain.Shutdown([](const Leak&) {}).ok());
+    EXPECT_EQ(domain.invalidation().stats().tables_empty, 0u);
+    EXPECT_EQ(domain.invalidation().stats().tables_retired, 0u);
     heap.Free(buffer, PageSize(), 1);
   }
 }

@@ -84,7 +84,8 @@ class VtdUnit {
   Memory& memory() { return *memory_; }
   InvalidationCounts counts() const { return queue_.counts(); }
 
-  // fault_log.h
+  // fault_log.h. f is called under a lock (Policies::LockType): it must be
+  // short, and not ask for faults itself.
   template <class F>
   Result<FaultSummary> ReadFaults(F&& f) {
     if (root_ == nullptr) return Error::kShutDown;
@@ -98,7 +99,10 @@ class VtdUnit {
     if (root_ == nullptr) return Error::kShutDown;
     const Guard<LockType> guard(lock_);
     const auto started = queue_.Start();
-    return started.ok() ? ForgetEverything() : started;
+    if (!started.ok()) return started;
+    const auto forgot = ForgetEverything();
+    if (forgot.ok()) contexts_stale_ = false;
+    return forgot;
   }
 
   bool CheckInvariants() const { return queue_.CheckInvariants(); }
@@ -111,10 +115,12 @@ class VtdUnit {
     const Guard<LockType> guard(lock_);
     ids_[id / 64] &= ~(std::uint64_t{1} << id % 64);
   }
-  // kBusy when it is attached; as the memory fails; kDevice.
+  // kBusy when it is attached; as the memory fails; kDevice, also while the
+  // unit may remember a function that was detached.
   Result<void> Attach(PciSource source, std::uint16_t id, PhysAddr tables,
                       unsigned levels);
-  // kNotMapped when it is not attached to `id`. kDevice: it may still reach.
+  // kNotMapped when it is not attached to `id`. kDevice: it may still reach;
+  // the same call, or Recover, tries again.
   Result<void> Detach(PciSource source, std::uint16_t id);
   // Detaches all that is attached to `id`.
   Result<void> DetachAll(std::uint16_t id);
@@ -166,6 +172,13 @@ class VtdUnit {
     const Guard<LockType> guard(lock_);
     return vtd::Command(*registers_, vtd::kTranslation, on, options_.polls);
   }
+  // What a Detach could not make the unit forget. REQUIRES: lock_.
+  Result<void> ForgetStaleContexts() {
+    if (!contexts_stale_) return Ok();
+    const auto forgot = ForgetEverything();
+    if (forgot.ok()) contexts_stale_ = false;
+    return forgot;
+  }
   Result<void> Begin();
   void Release();
 
@@ -174,10 +187,11 @@ class VtdUnit {
   VtdUnitOptions options_;
   VtdCapabilities capabilities_;
   InvalidationQueue<Registers, Memory, Policies> queue_;
-  LockType lock_;        // commands, root_ and what is below it, ids_
+  LockType lock_;        // commands, root_ and what is below it, the next two
   LockType fault_lock_;  // fault records
   Tables* root_ = nullptr;
   std::array<std::uint64_t, 4> ids_{1};  // 0 is never a space's
+  bool contexts_stale_ = false;
 };
 
 template <RegisterFile R, BusMemory M, class P>
@@ -202,7 +216,8 @@ Result<void> VtdUnit<R, M, P>::Init(R* registers, M* memory,
   memory_ = memory;
   options_ = options;
   capabilities_ = c;
-  const auto queued = queue_.Init(registers, memory, c.snoops, options.polls);
+  const auto queued =
+      queue_.Init(registers, memory, c.snoops, options.polls, options.bus_bits);
   if (!queued.ok()) return queued;
   const Result<Tables*> root = NewTables();
   if (!root.ok()) {
