@@ -117,9 +117,9 @@ class Bounce {
   [[gnu::always_inline]] Result<Slot*> Prepare(Range slots) {
     return table_.Prepare(NumberOf(slots.first()), NumberOf(slots.last()));
   }
-  // The same for the one slot that begins at `at`.
+  // The same for the one slot that begins at `at`. REQUIRES: !shares_pages().
   [[gnu::always_inline]] Result<Slot*> PrepareSlot(Iova at) {
-    return table_.Prepare(NumberOf(at), NumberOf(at));
+    return table_.PrepareOne(NumberOf(at));
   }
 
   // Records `b` in `first` and fills the pages that are there: from now on
@@ -128,21 +128,24 @@ class Bounce {
   // caller's. Adds the bytes copied to `*bytes` (so do all calls that take it).
   Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes);
   // The same for a mapping of one slot on a page of its own: `size` bytes,
-  // shape.head() behind the slot's first.
-  [[gnu::always_inline]] inline Result<void> ShowSlot(Slot& slot,
+  // shape.head() behind the slot's first. `word`: WordAfter the slot's, which
+  // is free.
+  [[gnu::always_inline]] inline Result<void> ShowSlot(Slot& slot, SlotWord word,
                                                       std::uint64_t size,
                                                       PhysAddr buffer,
                                                       SlotShape shape,
                                                       std::uint64_t* bytes);
-  // Lets the device use what was shown; its tag. REQUIRES: Show succeeded.
-  std::uint32_t Admit(Slot& first) {
-    // relaxed: this thread wrote it.
-    const SlotWord now(first.word.load(std::memory_order_relaxed));
-    // W1, release: pairs with W2.
-    first.word.store(now.To(SlotState::kLive).bits(),
-                     std::memory_order_release);
-    return now.tag();
+  // The word that a slot's next mapping begins with; `before`: its free one.
+  SlotWord WordAfter(SlotWord before) const {
+    const std::uint32_t tag = before.tag() + 1;
+    return SlotWord(tag > 1 ? tag : first_tag_, SlotState::kFilling);
   }
+  // It: an address may be handed out again before its last word is written.
+  SlotWord AwaitFree(const Slot& slot) const;
+  // Lets the device use what was shown; its tag. REQUIRES: Show succeeded.
+  std::uint32_t Admit(Slot& first);
+  // The same by one who knows the word.
+  std::uint32_t Admit(Slot& first, SlotWord word);
 
   // Takes back what was shown and not admitted, up to kEnding.
   void Retract(Slot& first, Range slots);
@@ -160,12 +163,9 @@ class Bounce {
     return table_.SettleAt(slot);
   }
   // The last step, after which the slot is another's, or nobody's for ever.
-  void Vacate(Slot& first, SlotState to) {
-    const SlotWord now(first.word.load(std::memory_order_relaxed));
-    // W1, release: pairs with W2 in AwaitFree and in whoever looks for what is
-    // still taken.
-    first.word.store(now.To(to).bits(), std::memory_order_release);
-  }
+  void Vacate(Slot& first, SlotState to);
+  // The same by one who knows the word and what it becomes.
+  void Vacate(Slot& first, SlotWord to);
 
   // --- Looking ---
 
@@ -237,8 +237,9 @@ class Bounce {
   void Scrub(Range slots);
 
   // CopyOut for bytes of one page, whose memory is `page_data`.
-  Result<void> CopyPartOut(const std::byte* page_data, Iova at, PhysAddr buffer,
-                           std::uint64_t size) {
+  [[gnu::always_inline]] Result<void> CopyPartOut(const std::byte* page_data,
+                                                  Iova at, PhysAddr buffer,
+                                                  std::uint64_t size) {
     return CopyToMemory(memory_, buffer, page_data + page().Offset(at.value()),
                         static_cast<std::size_t>(size));
   }
@@ -278,26 +279,25 @@ class Bounce {
     return page_data + page().Offset(at.value());
   }
 
-  std::uint32_t TagAfter(SlotWord before) const {
-    const std::uint32_t tag = before.tag();
-    return tag == 0 || tag + 1 == 0 ? first_tag_ : tag + 1;
-  }
-  // An address may be handed out again while the one who freed it writes this,
-  // his last word.
-  SlotWord AwaitFree(const Slot& slot) const;
-
   Result<Shown> LookAt(std::uint64_t n) const;
 
   [[gnu::noinline]] void OwnSlots(std::uint64_t first, std::uint64_t last);
 
   // Writes a record, whose slots are free, and then the word.
-  void Record(Slot& first, SlotWord before, std::uint64_t size, PhysAddr buffer,
+  void Record(Slot& first, SlotWord word, std::uint64_t size, PhysAddr buffer,
               SlotShape shape);
 
   // Readies one slot for new bytes in [begin, end), from its first byte, which
   // is at `data`: zeros what was copied outside.
-  static void Tidy(Slot& slot, std::byte* data, std::uint32_t begin,
-                   std::uint32_t end);
+  [[gnu::always_inline]] static void Tidy(Slot& slot, std::byte* data,
+                                          std::uint32_t begin,
+                                          std::uint32_t end) {
+    if (slot.dirty_first == begin && slot.dirty_end == end) return;
+    TidyOther(slot, data, begin, end);  // not as a ring's buffers
+  }
+  [[gnu::noinline]] static void TidyOther(Slot& slot, std::byte* data,
+                                          std::uint32_t begin,
+                                          std::uint32_t end);
   // The same for slot `n`, on a page at `page_data`, and its part of `body`.
   void TidyFor(Slot& slot, std::uint64_t n, std::byte* page_data,
                Range body) const;

@@ -18,13 +18,11 @@ namespace dmamap::inline v0 {
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
-inline void Bounce<Source, Memory, Atom, Fence>::Tidy(Slot& slot,
-                                                      std::byte* data,
-                                                      std::uint32_t begin,
-                                                      std::uint32_t end) {
+void Bounce<Source, Memory, Atom, Fence>::TidyOther(Slot& slot, std::byte* data,
+                                                    std::uint32_t begin,
+                                                    std::uint32_t end) {
   const std::uint32_t first = slot.dirty_first;
   const std::uint32_t behind = slot.dirty_end;
-  if (first == begin && behind == end) return;  // as a ring's buffers do
   if (first < begin) {
     std::memset(data + first, 0, std::min(begin, behind) - first);
   }

@@ -20,11 +20,11 @@ template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
 inline Result<void> Bounce<Source, Memory, Atom, Fence>::Show(
     Slot& first, const BounceBuffer& b, std::uint64_t* bytes) {
-  const SlotWord before = AwaitFree(first);
+  const SlotWord word = WordAfter(AwaitFree(first));
   const std::uint64_t number = NumberOf(b.slots.first());
   const std::uint64_t last = NumberOf(b.slots.last());
   if (number != last) OwnSlots(number, last);
-  Record(first, before, b.body.size(), b.buffer,
+  Record(first, word, b.body.size(), b.buffer,
          SlotShape(b.body.first() - b.slots.first(), b));
   return Fill(b, bytes);
 }
@@ -32,9 +32,9 @@ inline Result<void> Bounce<Source, Memory, Atom, Fence>::Show(
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
 Result<void> Bounce<Source, Memory, Atom, Fence>::ShowSlot(
-    Slot& slot, std::uint64_t size, PhysAddr buffer, SlotShape shape,
-    std::uint64_t* bytes) {
-  Record(slot, AwaitFree(slot), size, buffer, shape);
+    Slot& slot, SlotWord word, std::uint64_t size, PhysAddr buffer,
+    SlotShape shape, std::uint64_t* bytes) {
+  Record(slot, word, size, buffer, shape);
   std::byte* const page_data = table_.SettleAt(slot);
   if (page_data == nullptr) return Ok();
   const auto begin = static_cast<std::uint32_t>(shape.head());
@@ -46,6 +46,38 @@ Result<void> Bounce<Source, Memory, Atom, Fence>::ShowSlot(
   *bytes += size;
   return CopyFromMemory(memory_, buffer, page_data + begin,
                         static_cast<std::size_t>(size));
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline std::uint32_t Bounce<Source, Memory, Atom, Fence>::Admit(Slot& first) {
+  // relaxed: this thread wrote it.
+  return Admit(first, SlotWord(first.word.load(std::memory_order_relaxed)));
+}
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline std::uint32_t Bounce<Source, Memory, Atom, Fence>::Admit(Slot& first,
+                                                                SlotWord word) {
+  // W1, release: pairs with W2.
+  first.word.store(word.To(SlotState::kLive).bits(), std::memory_order_release);
+  return word.tag();
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline void Bounce<Source, Memory, Atom, Fence>::Vacate(Slot& first,
+                                                        SlotState to) {
+  // relaxed: this thread wrote it.
+  const SlotWord now(first.word.load(std::memory_order_relaxed));
+  Vacate(first, now.To(to));
+}
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline void Bounce<Source, Memory, Atom, Fence>::Vacate(Slot& first,
+                                                        SlotWord to) {
+  // W1, release: pairs with W2 in AwaitFree and in whoever looks for what is
+  // still taken.
+  first.word.store(to.bits(), std::memory_order_release);
 }
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
@@ -114,7 +146,7 @@ void Bounce<Source, Memory, Atom, Fence>::OwnSlots(std::uint64_t first,
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
 inline void Bounce<Source, Memory, Atom, Fence>::Record(Slot& first,
-                                                        SlotWord before,
+                                                        SlotWord word,
                                                         std::uint64_t size,
                                                         PhysAddr buffer,
                                                         SlotShape shape) {
@@ -124,8 +156,7 @@ inline void Bounce<Source, Memory, Atom, Fence>::Record(Slot& first,
   first.buffer.store(buffer.value(), std::memory_order_release);
   first.shape.store(shape.bits(), std::memory_order_release);
   // W1, release: pairs with W2.
-  first.word.store(SlotWord(TagAfter(before), SlotState::kFilling).bits(),
-                   std::memory_order_release);
+  first.word.store(word.bits(), std::memory_order_release);
   // The word and the owners before the pages (page_table.h).
   Fence::Light();
 }

@@ -184,12 +184,15 @@ TEST_F(BounceTest, ShowSlotDoesWhatShowDoes) {
                         BounceFill fill) {
     const SlotShape shape(head, fill, Direction::kFromDevice, true);
     bytes = 0;
-    EXPECT_TRUE(
-        alone.ShowSlot(slot, size, PhysAddrOf(buffer.data()), shape, &bytes)
-            .ok());
+    const SlotWord word = alone.WordAfter(alone.AwaitFree(slot));
+    EXPECT_TRUE(alone
+                    .ShowSlot(slot, word, size, PhysAddrOf(buffer.data()),
+                              shape, &bytes)
+                    .ok());
     EXPECT_EQ(bytes, fill == BounceFill::kZero ? 0 : size);
-    EXPECT_EQ(SlotWord(slot.word.load()).state(), SlotState::kFilling);
-    const std::uint32_t tag = alone.Admit(slot);
+    EXPECT_EQ(SlotWord(slot.word.load()).bits(), word.bits());
+    EXPECT_EQ(word.state(), SlotState::kFilling);
+    const std::uint32_t tag = alone.Admit(slot, word);
     const auto m = alone.Look(Iova(256 + 255));
     ASSERT_TRUE(m.ok());
     EXPECT_EQ(m->word.tag(), tag);

@@ -107,6 +107,15 @@ class BouncePageTable {
     return PrepareAll(first, last);
   }
 
+  // The same for slot `n` alone, on a page of its own. REQUIRES: slot() is
+  // page().
+  [[gnu::always_inline]] Result<Slot*> PrepareOne(std::uint64_t n) {
+    Slot* const there = slots_.Find(n);
+    if (there == nullptr) [[unlikely]]
+      return PrepareAll(n, n);
+    return there;
+  }
+
   // The page at `index`, or nullptr. It stays while a slot of it is taken.
   std::byte* Find(std::uint64_t index) const {
     const Slot* first = slots_.Find(index << order_);

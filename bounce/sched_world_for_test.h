@@ -115,9 +115,10 @@ class BounceWorld {
     std::uint64_t bytes = 0;
     const bool alone = !bounce_.shares_pages() && b.slots.size() == kSchedSlot;
     const Result<void> shown =
-        alone ? bounce_.ShowSlot(first, b.body.size(), b.buffer,
-                                 SlotShape(b.body.first() - b.slots.first(), b),
-                                 &bytes)
+        alone ? bounce_.ShowSlot(
+                    first, bounce_.WordAfter(bounce_.AwaitFree(first)),
+                    b.body.size(), b.buffer,
+                    SlotShape(b.body.first() - b.slots.first(), b), &bytes)
               : bounce_.Show(first, b, &bytes);
     sched::Check(shown.ok(), "Show");
     ForEachSlotOf(b, [](sched::Plain<int>& contents) { contents = 1; });

@@ -53,6 +53,7 @@ class SparseTable {
     count_ = count;
     height_ = 0;
     while (((count - 1) >> (kBits * (height_ + 1))) != 0) ++height_;
+    fast_count_ = height_ == 1 ? count : 0;
     return Ok();
   }
 
@@ -60,7 +61,7 @@ class SparseTable {
 
   // Element `index`; nullptr when its leaf is not there or index >= count().
   [[gnu::always_inline]] T* Find(std::uint64_t index) const {
-    if (height_ != 1 || index >= count_) [[unlikely]]
+    if (index >= fast_count_) [[unlikely]]
       return FindAnywhere(index);
     const Node* const node = static_cast<Node*>(Load(root_));
     if (node == nullptr) [[unlikely]]
@@ -170,6 +171,8 @@ class SparseTable {
   Atom<void*> root_{nullptr};
   std::uint64_t count_ = 0;
   unsigned height_ = 0;  // inner levels above the leaves
+  // What Find finds without a loop: the indices below, if the height is 1.
+  std::uint64_t fast_count_ = 0;
 };
 
 }  // namespace dmamap::inline v0

@@ -17,10 +17,12 @@ namespace dmamap::inline v0 {
 template <template <class> class Atom = std::atomic>
 class Counter {
  public:
-  void Add(std::uint64_t n = 1) {
+  // The value then.
+  std::uint64_t Add(std::uint64_t n = 1) {
     // relaxed, and not a read-modify-write: one writer, a statistic.
-    value_.store(value_.load(std::memory_order_relaxed) + n,
-                 std::memory_order_relaxed);
+    const std::uint64_t value = value_.load(std::memory_order_relaxed) + n;
+    value_.store(value, std::memory_order_relaxed);
+    return value;
   }
   std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 

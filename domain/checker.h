@@ -60,10 +60,22 @@ class StreamChecker {
   // the size or the direction differ. kBusy: another call uses or ends it.
   [[gnu::always_inline]] Result<Slot*> Take(const Mapping& mapping,
                                             SlotState to) const {
-    return Change(mapping, [to](SlotWord now) -> Result<SlotWord> {
-      if (now.pins() != 0) return Error::kBusy;
-      return now.To(to);
-    });
+    if constexpr (kMatches) {
+      Slot* const slot = bounce_.SlotAt(mapping.iova);
+      const SlotWord then(mapping.tag, to);
+      std::uint64_t live = then.To(SlotState::kLive).bits();
+      // acquire: the fields were written before it (W1 in bounce/).
+      if (slot != nullptr &&
+          slot->word.load(std::memory_order_acquire) == live &&
+          Compare(mapping, *slot, SlotWord(live)) == Finding::kSame &&
+          // C1, seq_cst: as in Change. relaxed: Change looks again.
+          slot->word.compare_exchange_strong(
+              live, then.bits(), std::memory_order_seq_cst,
+              std::memory_order_relaxed)) [[likely]] {
+        return slot;
+      }
+    }
+    return TakeOther(mapping, to);
   }
 
   // Keeps the live mapping from being ended until Unpin. The same errors, and
@@ -114,6 +126,14 @@ class StreamChecker {
   }
 
  private:
+  // Take for any mapping.
+  [[gnu::noinline]] Result<Slot*> TakeOther(const Mapping& mapping,
+                                            SlotState to) const {
+    return Change(mapping, [to](SlotWord now) -> Result<SlotWord> {
+      if (now.pins() != 0) return Error::kBusy;
+      return now.To(to);
+    });
+  }
   // The word becomes next(word), if it is the mapping's.
   template <class Next>
   [[gnu::always_inline]] Result<Slot*> Change(const Mapping& mapping,

@@ -29,8 +29,9 @@ namespace {
 constexpr auto kAcqRel = std::memory_order_acq_rel;
 constexpr auto kRelaxed = std::memory_order_relaxed;
 
-// A live mapping, and the checker of its space.
-template <class Fence = SymmetricFence<sched::Atomic>>
+// A live mapping, and the checker of its space. kMatches: Take knows what the
+// word should say; else, and where that is not what it says, it goes as Pin.
+template <bool kMatches = true, class Fence = SymmetricFence<sched::Atomic>>
 struct CheckedWorld : BounceWorld<sched::Atomic, Fence> {
   using World = BounceWorld<sched::Atomic, Fence>;
   using Slot = typename World::Slot;
@@ -50,7 +51,8 @@ struct CheckedWorld : BounceWorld<sched::Atomic, Fence> {
   // What only who has taken the mapping may do.
   void Use() { used = used + 1; }
 
-  internal::StreamChecker<typename World::BounceType> checker{this->bounce()};
+  internal::StreamChecker<typename World::BounceType, kMatches> checker{
+      this->bounce()};
   BounceBuffer b;
   Slot* first = nullptr;
   Mapping mapping;
@@ -93,9 +95,10 @@ TEST(CheckerSched, OneOfTwoUnmapsTakesIt) {
 // --- One who copies ---
 
 // A pin and a take exclude each other, and the copy comes before the end.
+template <bool kMatches = true>
 sched::Body PinAgainstTake(int pinners) {
   return [pinners] {
-    CheckedWorld w;
+    CheckedWorld<kMatches> w;
     std::array<bool, 2> pinned = {};
     bool taken = false;
     const auto sync = [&](std::size_t i) {
@@ -130,11 +133,16 @@ sched::Body PinAgainstTake(int pinners) {
 TEST(CheckerSched, PinAgainstTake) {
   EXPECT_GT(Holds("one", PinAgainstTake(1), 4).executions, 10u);
   EXPECT_GT(Holds("two", PinAgainstTake(2)).executions, 100u);
+  EXPECT_GT(Holds("unchecked", PinAgainstTake<false>(1), 4).executions, 10u);
 }
 
 TEST(CheckerSchedControl, PinAgainstTake) {
   IsFound("unpin", PinAgainstTake(1), {.function = "Unpin", .to = kRelaxed});
-  IsFound("change", PinAgainstTake(1),
+  IsFound("take", PinAgainstTake(1),
+          {.function = "Take",
+           .access = "compare_exchange_strong",
+           .to = kRelaxed});
+  IsFound("change", PinAgainstTake<false>(1),
           {.function = "Change",
            .access = "compare_exchange_weak",
            .to = kRelaxed});
@@ -217,9 +225,10 @@ TEST(CheckerSched, StaleUnmapOfAnotherSize) {
 // --- An end against a fault ---
 
 // Who has taken a mapping and settled it has the buffer for himself.
+template <bool kMatches = true>
 sched::Body TakeAgainstFault() {
   return [] {
-    CheckedWorld w;
+    CheckedWorld<kMatches> w;
     sched::RunThreads({[&] {
                          sched::Check(w.Take(SlotState::kEnding).ok(), "Take");
                          w.bounce().SettleAll(w.b.slots);
@@ -231,10 +240,14 @@ sched::Body TakeAgainstFault() {
 
 TEST(CheckerSched, TakeAgainstFault) {
   EXPECT_GT(Holds("take", TakeAgainstFault()).executions, 1000u);
+  EXPECT_GT(Holds("change", TakeAgainstFault<false>()).executions, 1000u);
 }
 TEST(CheckerSchedControl, TakeAgainstFault) {
   IsFound(
       "take", TakeAgainstFault(),
+      {.function = "Take", .access = "compare_exchange_strong", .to = kAcqRel});
+  IsFound(
+      "change", TakeAgainstFault<false>(),
       {.function = "Change", .access = "compare_exchange_weak", .to = kAcqRel});
 }
 
@@ -244,7 +257,7 @@ TEST(CheckerSchedControl, TakeAgainstFault) {
 template <class Fence = SymmetricFence<sched::Atomic>>
 sched::Body SyncAgainstFault() {
   return [] {
-    CheckedWorld<Fence> w;
+    CheckedWorld<true, Fence> w;
     sched::Atomic<int> start{0};
     sched::RunThreads(
         {[&] {

@@ -77,11 +77,16 @@ struct DomainCore {
   // something that a Shutdown has to see, else acquire.
   bool IsOpen(std::memory_order order = std::memory_order_acquire) const {
     // O2, acquire at least: pairs with O1 in Init, and with Shutdown's answer.
-    DomainPhase now = phase.load(order);
-    while (now == DomainPhase::kClosing) [[unlikely]] {
-        AtomRelax<Policies::template Atom>();
-        now = phase.load(std::memory_order_acquire);
-      }
+    const DomainPhase now = phase.load(order);
+    return now == DomainPhase::kOpen || AwaitOpen(now);
+  }
+
+  // The same, when it said `now` and not kOpen.
+  [[gnu::noinline, gnu::cold]] bool AwaitOpen(DomainPhase now) const {
+    while (now == DomainPhase::kClosing) {
+      AtomRelax<Policies::template Atom>();
+      now = phase.load(std::memory_order_acquire);  // as above
+    }
     return now == DomainPhase::kOpen;
   }
 

@@ -7,12 +7,13 @@
 // What a domain counts of its streaming mappings: a line of counters for each
 // slot of a CpuLocal policy, written by its owner alone, so that counting is
 // nobody else's business. One line more, under a lock, for callers without a
-// slot. An inner header.
+// slot. What a slot's owner keeps for his next mappings lies there too
+// (parked_slots.h), so that he looks once for both. An inner header.
 //
 // Mappings may be ended by another thread than made them: a line's maps less
 // its unmaps mean nothing alone, the sum of all lines is what is live. The most
 // of it at a time is therefore sampled: whenever a line has gone up by a
-// sixteenth since its last sample.
+// sixteenth since its last sample. A line's `room` is how far it may still go.
 
 #include <algorithm>
 #include <array>
@@ -28,6 +29,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/options.h"
+#include "domain/parked_slots.h"
 
 namespace dmamap::inline v0 {
 namespace internal {
@@ -36,17 +38,37 @@ template <CpuLocal Cpu, Lock LockType,
           template <class> class Atom = std::atomic>
 class DomainCounters {
  public:
+  using Parked = ParkedSlots<Atom>;
   struct alignas(kCacheLine) Line {
     std::array<Counter<Atom>, 3> maps;  // by Direction
-    Counter<Atom> live;                 // maps less unmaps, modulo 2^64
+    Counter<Atom> room;  // `sampled` less live(): negative is a sample due
+    Parked parked;       // its owner's alone
     Counter<Atom> bytes_to_device;
     Counter<Atom> bytes_from_device;
+    Counter<Atom> sampled;  // the high water was noted up to here
     Counter<Atom> faults;
     Counter<Atom> refused;
-    Counter<Atom> next_sample;  // of the high water, when `live` is above
 
     std::uint64_t made() const {
       return maps[0].value() + maps[1].value() + maps[2].value();
+    }
+    // Maps less unmaps, modulo 2^64.
+    std::uint64_t live() const { return sampled.value() - room.value(); }
+
+    // One more; whether it is time to note the high water.
+    bool CountMap(Direction direction) {
+      maps[static_cast<std::size_t>(direction)].Add();
+      return static_cast<std::int64_t>(room.Add(~std::uint64_t{0})) < 0;
+    }
+    void CountUnmap(std::uint64_t bytes) {
+      room.Add();
+      if (bytes != 0) bytes_from_device.Add(bytes);
+    }
+    // REQUIRES: a sample is due.
+    void Sample() {
+      const std::uint64_t up = live() / 16 + (std::uint64_t{0} - room.value());
+      sampled.Add(up);
+      room.Add(up);
     }
   };
 
@@ -62,45 +84,85 @@ class DomainCounters {
     return lines_ != nullptr ? Ok() : Result<void>(Error::kNoMemory);
   }
 
+  // Holds the caller's line for a scope, in which nothing else is called.
+  class Held {
+   public:
+    [[gnu::always_inline]] explicit Held(DomainCounters& of)
+        : of_(of), slot_(of.cpu_), n_(slot_.guess()) {
+      if (n_ >= of.cpu_.slots()) [[unlikely]]
+        n_ = of.LockLine(n_);
+    }
+    [[gnu::always_inline]] ~Held() {
+      if (n_ == of_.cpu_.slots()) [[unlikely]]
+        of_.lock_.unlock();
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+
+    Line* operator->() const { return &of_.lines_[n_]; }
+    // Whether it is the caller's own, and not that of all without a slot.
+    bool own() const { return n_ != of_.cpu_.slots(); }
+
+   private:
+    DomainCounters& of_;
+    const FastSlot<Cpu> slot_;
+    std::size_t n_;
+  };
   // f(Line&) on the caller's line. `f` calls nothing but counters.
   template <class F>
   void Count(F&& f) {
-    const FastSlot<Cpu> slot(cpu_);
-    std::size_t n = slot.guess();
-    if (n >= cpu_.slots()) [[unlikely]]
-      n = LockLine(slot.guess());
-    f(lines_[n]);
-    if (n == cpu_.slots()) [[unlikely]]
-      lock_.unlock();
+    const Held line(*this);
+    f(*line.operator->());
   }
 
   void CountMap(Direction direction, std::uint64_t bytes_to_device) {
-    bool sample = false;
-    Count([&](Line& line) {
-      line.maps[static_cast<std::size_t>(direction)].Add();
-      line.bytes_to_device.Add(bytes_to_device);
-      line.live.Add();
-      const auto now = static_cast<std::int64_t>(line.live.value());
-      const auto next = static_cast<std::int64_t>(line.next_sample.value());
-      if (now <= next) [[likely]]
-        return;
-      line.next_sample.Add(static_cast<std::uint64_t>(now + now / 16 - next));
-      sample = true;
-    });
-    if (sample) [[unlikely]]
-      NoteHighWater(live());
+    bool due = false;
+    {
+      const Held line(*this);
+      due = line->CountMap(direction);
+      line->bytes_to_device.Add(bytes_to_device);
+    }
+    if (due) [[unlikely]]
+      Sample();
   }
   void CountUnmap(std::uint64_t bytes_from_device) {
-    Count([&](Line& line) {
-      line.live.Add(~std::uint64_t{0});
-      line.bytes_from_device.Add(bytes_from_device);
-    });
+    Held(*this)->CountUnmap(bytes_from_device);
+  }
+  // A mapping that was counted and did not come to be.
+  void UncountMap(Direction direction) {
+    const Held line(*this);
+    line->maps[static_cast<std::size_t>(direction)].Add(~std::uint64_t{0});
+    line->room.Add();
+  }
+  // What is due when Line::CountMap says so, once the mapping is made.
+  [[gnu::noinline, gnu::cold]] void Sample() {
+    {
+      const Held line(*this);
+      // Not negative: the caller has moved to another line.
+      if (static_cast<std::int64_t>(line->room.value()) < 0) line->Sample();
+    }
+    NoteHighWater(live());
+  }
+
+  // Makes room for what the caller parks. False: there is some, or no memory;
+  // or he has no slot, and so nothing of his own.
+  bool ReserveParked() {
+    const Held line(*this);
+    return line.own() && line->parked.Reserve();
+  }
+  // The line of slot n. REQUIRES: Init; n < slots(); nobody else uses it.
+  Line& LineOf(std::size_t n) { return lines_[n]; }
+  Cpu& cpu() { return cpu_; }
+  // f(Line&) for each, those of others too.
+  template <class F>
+  void ForEachLine(F&& f) const {
+    ForEach(f);
   }
 
   // Mappings made and not ended: exact when nobody makes or ends one.
   std::uint64_t live() const {
     std::uint64_t sum = 0;
-    ForEach([&](const Line& line) { sum += line.live.value(); });
+    ForEach([&](const Line& line) { sum += line.live(); });
     return sum;
   }
 
@@ -111,7 +173,7 @@ class DomainCounters {
         stats.maps_by_direction[d] += line.maps[d].value();
       }
       stats.maps += line.made();
-      stats.live += line.live.value();
+      stats.live += line.live();
       stats.bytes_to_device += line.bytes_to_device.value();
       stats.bytes_from_device += line.bytes_from_device.value();
       stats.faults += line.faults.value();

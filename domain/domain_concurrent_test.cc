@@ -498,6 +498,30 @@ TEST(DomainRace, MapAgainstShutdown) {
   EXPECT_GE(busy, 1u) << "met at least once";
 }
 
+// What a thread had parked is free when the thread has ended.
+TEST(DomainThreads, ParkedSlotsOutliveTheirThreadNot) {
+  Bytes buffer(4 * 4096);
+  Domain<> domain;
+  ASSERT_TRUE(domain.Init({.bounce_size = 8 * 4096}).ok());
+  for (int round = 0; round < 3; ++round) {
+    std::thread([&] {
+      std::vector<Mapping> maps;
+      for (int i = 0; i < 7; ++i) {
+        const auto m =
+            domain.Map(PhysAddrOf(buffer.data()), 1, Direction::kToDevice);
+        ASSERT_TRUE(m.ok());
+        maps.push_back(*m);
+      }
+      for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+    }).join();
+    EXPECT_TRUE(domain.CheckInvariants());
+  }
+  const auto all = domain.Map(PhysAddrOf(buffer.data()), buffer.size(),
+                              Direction::kToDevice);
+  ASSERT_TRUE(all.ok()) << ToString(all.error());
+  EXPECT_TRUE(domain.Unmap(*all).ok());
+}
+
 // Runs `hook` before it takes an address back.
 struct HookedAllocator : StandardAllocator {
   static inline std::function<void()> hook;
@@ -515,9 +539,10 @@ TEST(DomainRace, ShutdownAgainstTheLastStepOfUnmap) {
   };
   Domain<Policies> domain;
   ASSERT_TRUE(domain.Init({}).ok());
-  Bytes buffer(100);
+  // Of one slot each would be parked, and their addresses stay taken.
+  Bytes buffer(5000);
   std::vector<Mapping> m(2);
-  const ScatterEntry entry = {PhysAddrOf(buffer.data()), 100};
+  const ScatterEntry entry = {PhysAddrOf(buffer.data()), buffer.size()};
   const auto mapped =
       domain.MapScatter(std::vector{entry, entry}, Direction::kFromDevice, m);
   ASSERT_TRUE(mapped.ok());

@@ -317,6 +317,48 @@ TEST(DomainSched, DeviceAgainstMap) {
   }
 }
 
+// The same for a mapping in a slot that its thread had parked: what the former
+// mapping showed there is not seen any more.
+TEST(DomainSched, DeviceAgainstMapInAParkedSlot) {
+  HoldsFor(
+      "parked",
+      [] {
+        World w;
+        w.buffers[1].bytes.fill(std::byte{6});
+        sched::Atomic<int> step{0};
+        Mapping last;
+        sched::RunThreads(
+            {[&] {
+               // The first Unmap makes room, the second parks.
+               for (int i = 0; i < 2; ++i) {
+                 const Mapping m = w.MapNow(1);
+                 sched::Check(w.domain.Unmap(m).ok(), "Unmap");
+               }
+               step.store(1);
+               last = w.MapNow(0);
+             },
+             [&] {
+               if (step.load() == 0) return;
+               const auto view =
+                   w.domain.Translate(Iova(kPage), 64, Permission::kRead);
+               if (!view.ok()) return;
+               sched::Check(
+                   std::all_of(view->data, view->data + 40,
+                               [](std::byte b) { return b == std::byte{5}; }),
+                   "not the mapping's bytes");
+             }},
+            [&] {
+              sched::Check(last.iova == Iova(kPage), "another slot");
+              const auto view =
+                  w.domain.Translate(last.iova, 64, Permission::kRead);
+              sched::Check(view.ok() && view->data[39] == std::byte{5},
+                           "after");
+              w.CheckQuiet();
+            });
+      },
+      2);
+}
+
 // A page that comes while its mapping ends: it is filled from the mapping, or
 // nothing is copied back from it. The device has written nothing, so the buffer
 // stays as it was (guarantee 2). With a neighbour on the page, the fault is for

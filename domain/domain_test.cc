@@ -459,6 +459,53 @@ TEST_F(DomainTest, MaxMappingsIsALimit) {
   EXPECT_EQ(domain.pages().inner.in_use(), 0u) << "the refused block's memory";
 }
 
+// What a thread has parked is given up before it is refused anything.
+TEST(DomainParked, IsInNobodysWay) {
+  Bytes buffer(4 * kPage);
+  const PhysAddr at = PhysAddrOf(buffer.data());
+  Domain<> domain;
+  ASSERT_TRUE(domain.Init({.bounce_size = 8 * kPage}).ok());
+  for (int round = 0; round < 3; ++round) {
+    std::vector<Mapping> maps;
+    for (int i = 0; i < 7; ++i) {
+      const auto m = domain.Map(at, 1, kTo);
+      ASSERT_TRUE(m.ok());
+      maps.push_back(*m);
+    }
+    EXPECT_EQ(ErrorOf(domain.Map(at, 1, kTo)), Error::kNoSpace);
+    for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+    EXPECT_TRUE(domain.CheckInvariants());
+    const auto all = domain.Map(at, buffer.size(), kTo);
+    ASSERT_TRUE(all.ok()) << ToString(all.error());
+    EXPECT_TRUE(domain.Unmap(*all).ok());
+    EXPECT_TRUE(domain.CheckInvariants());
+  }
+  EXPECT_EQ(domain.stats().maps, 3 * 8u) << "and not one that was refused";
+  EXPECT_EQ(domain.stats().high_water, 7u);
+}
+
+// More than one parks, and a mapping that is over is known in a parked slot.
+TEST(DomainParked, HoldsSomeAndFreesTheRest) {
+  Bytes buffer(1);
+  Domain<> domain;
+  ASSERT_TRUE(domain.Init({.bounce_size = 256 * kPage}).ok());
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Mapping> maps;
+    for (int i = 0; i < 100; ++i) {
+      const auto m = domain.Map(PhysAddrOf(buffer.data()), 1, kTo);
+      ASSERT_TRUE(m.ok());
+      maps.push_back(*m);
+    }
+    for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+    for (const Mapping& m : maps) {
+      EXPECT_EQ(ErrorOf(domain.Unmap(m)), Error::kNotMapped);
+    }
+    EXPECT_TRUE(domain.CheckInvariants());
+  }
+  EXPECT_EQ(domain.stats().live, 0u);
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) { ADD_FAILURE(); }).ok());
+}
+
 TEST_F(DomainTest, ShutdownReportsWhatIsLive) {
   const auto a = domain.Map(buffer_address, 100, kFrom);
   const auto b = domain.AllocateCoherent(5);

@@ -52,10 +52,10 @@ Result<void> Domain<Policies>::Init(const DomainOptions& options) {
   if (open()) return Error::kBusy;
   if (const auto r = Validate(options); !r.ok()) return r;
   spaces_ = ::new (static_cast<void*>(room_)) Spaces(core_);
-  Result<void> result = spaces_->stream.Init(options);
+  Result<void> result = core_.counters.Init();
+  if (result.ok()) result = spaces_->stream.Init(options);
   if (result.ok()) result = spaces_->coherent.Init(options);
   if (result.ok()) result = core_.iotlb.Init({});
-  if (result.ok()) result = core_.counters.Init();
   if (!result.ok()) {
     DestroySpaces();
     return result;

@@ -11,7 +11,8 @@
 //   Map      from the allocator's answer until kLive: this thread's. From
 //            kFilling on, faults fill pages from it.
 //   live     the device's; a sync pins the word while it copies.
-//   Unmap    from kEnding until the address is freed: this thread's.
+//   Unmap    from kEnding until the address is freed: this thread's. A slot
+//            alone on its page is parked then, for its next mapping.
 // A page that several mappings share may appear at any moment. Map and faults
 // find each other as bounce/page_table.h says. Unmap settles its pages and
 // notes which of the two outer ones (only those can be shared) are there: from
@@ -33,6 +34,7 @@
 #include "bounce/bounce.h"
 #include "bounce/slot.h"
 #include "dma/address.h"
+#include "dma/cpu.h"
 #include "dma/direction.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
@@ -42,6 +44,7 @@
 #include "domain/options.h"
 #include "domain/owner.h"
 #include "domain/owner_addresses.h"
+#include "domain/parked_slots.h"
 #include "domain/quarantine.h"
 #include "domain/validate.h"
 
@@ -56,6 +59,10 @@ class StreamSpace {
   using Checker = StreamChecker<BounceType, Policies::kCheckMappings>;
   using Slot = typename BounceType::Slot;
   using Addresses = OwnerAddresses<typename Policies::Allocator>;
+  using Counters = decltype(Core::counters);
+  using Parked = typename Counters::Parked::Entry;
+  using Held = typename Counters::Held;
+  using Line = typename Counters::Line;
 
  public:
   using Shown = typename BounceType::Shown;
@@ -64,9 +71,13 @@ class StreamSpace {
       : core_(core),
         bounce_(core.pages, core.memory),
         checker_(bounce_),
+        listener_(&OnRetired, this),
         quarantine_(iova_, *this) {}
+  ~StreamSpace() {
+    if (parks_) core_.counters.cpu().Unsubscribe(listener_);
+  }
 
-  // REQUIRES: Domain::Init checked the options.
+  // REQUIRES: Domain::Init checked the options; the counters are ready.
   Result<void> Init(const DomainOptions& o) {
     page_ = GranuleOf(o);
     min_align_mask_ = o.min_align_mask;
@@ -77,7 +88,13 @@ class StreamSpace {
         Range::FromFirstLast(Iova(page_.bytes()), Iova(o.bounce_size - 1));
     if (!window.ok()) return window.error();
     const auto iova = iova_.Init(*window, page_, o.owners, PartOf(o));
-    return iova.ok() ? quarantine_.Init(o.flush) : iova;
+    if (!iova.ok()) return iova;
+    const auto flush = quarantine_.Init(o.flush);
+    if (!flush.ok()) return flush;
+    alone_ = bounce_.shares_pages() ? 0 : page_.bytes();
+    parks_ = alone_ != 0 && o.owners == 1 && !quarantine_.deferred();
+    if (parks_) core_.counters.cpu().Subscribe(listener_);
+    return Ok();
   }
 
   [[gnu::always_inline]] Result<Mapping> Map(PhysAddr buffer,
@@ -93,14 +110,11 @@ class StreamSpace {
     const std::uint64_t head = buffer.value() & min_align_mask_;
     const SlotShape shape(head, FillFor(direction, attributes), direction,
                           Has(attributes, MapAttributes::kDeviceOverwritesAll));
-    std::uint64_t bytes = 0;
     const Result<Made> made =
-        size <= page_.bytes() - head && !bounce_.shares_pages()
-            ? MapSlot(buffer, size, shape, owner, &bytes)
-            : MapPages(buffer, size, shape, owner, &bytes);
+        IsAlone(head, size) ? MapSlot(buffer, size, direction, shape, owner)
+                            : MapPages(buffer, size, shape, owner);
     if (!made.ok()) [[unlikely]]
       return made.error();
-    core_.counters.CountMap(direction, bytes);
     return Mapping{made->first + head, size, direction, made->tag};
   }
 
@@ -227,28 +241,26 @@ class StreamSpace {
   }
 
   Range SlotOf(Iova at) const { return Range::Byte(at).RoundOutToPages(page_); }
+  // Whether a mapping is one slot, on a page of its own.
+  bool IsAlone(std::uint64_t head, std::uint64_t size) const {
+    return size <= alone_ && head <= alone_ - size;
+  }
 
   // Where a mapping's slots begin, and its tag.
   struct Made {
     Iova first;
     std::uint32_t tag;
   };
-  Result<Iova> TakeAddress(BufferOwner owner, std::uint64_t pages) {
-    if (!core_.TakeQuota()) return Error::kLimit;
-    const Result<Iova> first = iova_.Allocate(owner, pages);
-    if (!first.ok()) [[unlikely]]
-      core_.GiveQuota();
-    return first;
-  }
   // The parts of Map: stream_map.h.
   [[gnu::always_inline]] inline Result<Made> MapSlot(PhysAddr buffer,
                                                      std::uint64_t size,
+                                                     Direction direction,
                                                      SlotShape shape,
-                                                     BufferOwner owner,
-                                                     std::uint64_t* bytes);
+                                                     BufferOwner owner);
   [[gnu::noinline]] Result<Made> MapPages(PhysAddr buffer, std::uint64_t size,
-                                          SlotShape shape, BufferOwner owner,
-                                          std::uint64_t* bytes);
+                                          SlotShape shape, BufferOwner owner);
+  [[gnu::noinline]] Result<Parked> TakeSlot(BufferOwner owner);
+  Result<Iova> TakeAddress(BufferOwner owner, std::uint64_t pages);
   [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
   [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
 
@@ -268,15 +280,19 @@ class StreamSpace {
       Slot& slot, const Mapping& mapping, MapAttributes attributes);
   [[gnu::always_inline]] Result<void> Finish(Slot& slot, const Mapping& mapping,
                                              MapAttributes attributes) {
-    const std::uint64_t head = page_.Offset(mapping.iova.value());
-    return mapping.size <= page_.bytes() - head && !bounce_.shares_pages()
+    return IsAlone(page_.Offset(mapping.iova.value()), mapping.size)
                ? FinishSlot(slot, mapping, attributes)
                : FinishUnmap(slot, mapping, attributes);
   }
-  [[gnu::always_inline]] inline Result<void> End(Slot& slot, Range slots,
-                                                 std::uint64_t pages,
-                                                 Result<void> gone,
-                                                 std::uint64_t bytes);
+  [[gnu::noinline]] Result<void> End(Slot& slot, Range slots,
+                                     std::uint64_t pages, Result<void> gone,
+                                     std::uint64_t bytes);
+  [[gnu::always_inline]] inline bool Park(Slot& slot, const Mapping& mapping,
+                                          std::uint64_t bytes);
+  static SlotWord WordOf(const Slot& slot, const Mapping& mapping);
+  bool Unpark();
+  static void OnRetired(void* self, std::size_t n);
+  bool CheckParked() const;
 
   // Has every page of `part` made. REQUIRES: its mapping is live and pinned.
   Result<void> MakePages(Range part);
@@ -298,6 +314,10 @@ class StreamSpace {
   Addresses iova_;
   PageSize page_;  // what a mapping is rounded out to
   std::uint64_t min_align_mask_ = 0;
+  std::uint64_t alone_ = 0;  // bytes of a slot that is a page; 0: none is
+  // Whether a slot is kept by who ended its mapping (parked_slots.h).
+  bool parks_ = false;
+  SlotListener listener_;
   // Last: it is drained first.
   Quarantine<Policies, StreamSpace, Addresses> quarantine_;
 };

@@ -110,8 +110,36 @@ Result<void> StreamSpace<Policies>::FinishSlot(Slot& slot,
     bytes = mapping.size;
     copied = bounce_.CopyPartOut(page, mapping.iova, BufferOf(slot), bytes);
   }
+  if (gone.ok() && Park(slot, mapping, bytes)) [[likely]]
+    return copied;
   const Result<void> freed = End(slot, slots, 1, gone, bytes);
   return freed.ok() ? copied : freed;
+}
+
+// The last steps of a mapping of one slot, which is kept for the caller's next
+// one. False: nothing has changed.
+template <class Policies>
+bool StreamSpace<Policies>::Park(Slot& slot, const Mapping& mapping,
+                                 std::uint64_t bytes) {
+  const Iova first(page_.RoundDown(mapping.iova.value()));
+  const SlotWord free = WordOf(slot, mapping).To(SlotState::kFree);
+  const Held line(core_.counters);
+  if (!line->parked.has_room()) [[unlikely]]
+    return false;
+  line->CountUnmap(bytes);
+  core_.GiveQuota();
+  bounce_.Vacate(slot, free);  // before anybody finds it parked
+  line->parked.Put({&slot, first, free});
+  return true;
+}
+// The word of a slot that this thread has taken: the checker has seen the
+// mapping's tag in it, or was told not to look.
+template <class Policies>
+SlotWord StreamSpace<Policies>::WordOf(const Slot& slot,
+                                       const Mapping& mapping) {
+  return Policies::kCheckMappings
+             ? SlotWord(mapping.tag, SlotState::kEnding)
+             : SlotWord(slot.word.load(std::memory_order_relaxed));
 }
 
 // The last steps, in their order. `gone`: what the invalidation returned.
@@ -128,6 +156,8 @@ Result<void> StreamSpace<Policies>::End(Slot& slot, Range slots,
   }
   if (quarantine_.deferred()) [[unlikely]]
     return Retire(slot, slots, pages);
+  // From now on there is room, if there was none yet.
+  if (parks_) core_.counters.ReserveParked();
   const auto freed = iova_.Free(slots.first(), pages);
   bounce_.Vacate(slot, SlotState::kFree);
   return freed;
@@ -145,9 +175,52 @@ Result<void> StreamSpace<Policies>::Retire(Slot& slot, Range slots,
   return put;
 }
 
+// Frees what the caller has parked; false when that was nothing.
+template <class Policies>
+bool StreamSpace<Policies>::Unpark() {
+  for (bool any = false;; any = true) {
+    const Parked at = Held(core_.counters)->parked.Take();
+    if (at.slot == nullptr) return any;
+    (void)iova_.Free(at.first, 1).ok();
+  }
+}
+
+// A slot of the counters has lost its owner.
+template <class Policies>
+void StreamSpace<Policies>::OnRetired(void* self, std::size_t n) {
+  StreamSpace& me = *static_cast<StreamSpace*>(self);
+  auto& counters = me.core_.counters;
+  if (n >= counters.cpu().slots()) return;
+  auto& parked = counters.LineOf(n).parked;
+  for (Parked at = parked.Take(); at.slot != nullptr; at = parked.Take()) {
+    (void)me.iova_.Free(at.first, 1).ok();
+  }
+}
+
+// Each parked slot is free, and parked once.
+template <class Policies>
+bool StreamSpace<Policies>::CheckParked() const {
+  bool good = true;
+  const auto for_each = [this](auto&& f) {
+    core_.counters.ForEachLine(
+        [&](const Line& line) { line.parked.ForEach(f); });
+  };
+  for_each([&](const Parked& p) {
+    // relaxed: no call is under way.
+    const SlotWord word(p.slot->word.load(std::memory_order_relaxed));
+    good = good && word.is_free() && word.bits() == p.word.bits() &&
+           bounce_.SlotAt(p.first) == p.slot;
+    std::size_t times = 0;
+    for_each([&](const Parked& q) { times += q.slot == p.slot ? 1 : 0; });
+    good = good && times == 1;
+  });
+  return good;
+}
+
 template <class Policies>
 bool StreamSpace<Policies>::CheckInvariants() const {
-  bool good = bounce_.CheckInvariants() && quarantine_.CheckInvariants();
+  bool good = bounce_.CheckInvariants() && quarantine_.CheckInvariants() &&
+              CheckParked();
   std::uint64_t live = 0;
   std::uint64_t quarantined = 0;
   ForEachMapping([&](const Shown& m) {
