@@ -26,6 +26,16 @@
 
 using namespace dmamap;  // NOLINT: an example
 
+// What comes in, again and again.
+const std::array<std::byte, 1514> kFrame = [] {
+  std::array<std::byte, 1514> frame;
+  const unsigned char to[] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
+  for (std::size_t i = 0; i < frame.size(); ++i) {
+    frame[i] = static_cast<std::byte>(i < sizeof to ? to[i] : i * 7 + i / 251);
+  }
+  return frame;
+}();
+
 class Driver {
  public:
   Driver(VtdMachineDomain* domain, QemuE100* nic)
@@ -62,11 +72,16 @@ class Driver {
   BufferFate Deliver(const RxFrame& frame) {
     ++frames_;
     bytes_ += frame.length;
+    if (frame.length != kFrame.size() ||
+        std::memcmp(frame.data, kFrame.data(), frame.length) != 0) {
+      ++wrong_;
+    }
     return BufferFate::kReturn;
   }
 
   std::size_t frames() const { return frames_; }
   std::size_t bytes() const { return bytes_; }
+  std::size_t wrong() const { return wrong_; }
 
  private:
   VtdMachineDomain* domain_;
@@ -76,6 +91,7 @@ class Driver {
   Napi<QemuE100> napi_;
   std::size_t frames_ = 0;
   std::size_t bytes_ = 0;
+  std::size_t wrong_ = 0;
 };
 
 int main() {
@@ -108,9 +124,6 @@ int main() {
   if (!driver.Start(&machine.buffers()).ok()) return 1;
 
   constexpr std::size_t kFrames = 5000;
-  std::array<std::byte, 1514> frame{};
-  const unsigned char to[] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
-  std::memcpy(frame.data(), to, sizeof to);
   const auto begin = std::chrono::steady_clock::now();
   const auto seconds = [&] {
     const std::chrono::duration<double> passed =
@@ -118,14 +131,17 @@ int main() {
     return passed.count();
   };
   for (std::size_t sent = 0; driver.frames() < kFrames && seconds() < 60;) {
-    while (sent < kFrames && sent - driver.frames() < 32 && wire.Send(frame)) {
+    while (sent < kFrames && sent - driver.frames() < 32 && wire.Send(kFrame)) {
       ++sent;
     }
     machine.qtest().Listen(std::chrono::milliseconds(5));
     if (machine.qtest().IsRaised()) driver.Interrupt();
   }
-  std::printf("%zu frames, %zu bytes, %zu faults, %.0f frames a second\n",
-              driver.frames(), driver.bytes(), machine.TakeFaults().size(),
-              static_cast<double>(driver.frames()) / seconds());
-  return driver.frames() == kFrames ? 0 : 1;
+  const std::size_t faults = machine.TakeFaults().size();
+  std::printf(
+      "%zu frames, %zu bytes, %zu wrong, %zu faults, %.0f frames a second\n",
+      driver.frames(), driver.bytes(), driver.wrong(), faults,
+      static_cast<double>(driver.frames()) / seconds());
+  const bool good = driver.wrong() == 0 && faults == 0;
+  return driver.frames() == kFrames && good ? 0 : 1;
 }

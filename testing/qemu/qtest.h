@@ -20,6 +20,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cinttypes>
 #include <cstdint>
@@ -96,7 +97,8 @@ class Qtest {
     pollfd ready{socket_.get(), POLLIN, 0};
     if (!ok() || poll(&ready, 1, static_cast<int>(most.count())) <= 0) return;
     do {
-      const Answer told = ReadLine();
+      const Answer told =
+          ReadLine(std::chrono::steady_clock::now() + patience_);
       if (!told.ok) return;
       if (told.text.substr(0, 4) == "IRQ ") Note(told.text.substr(4));
     } while (buffer_.find('\n') != std::string::npos);
@@ -132,8 +134,9 @@ class Qtest {
     ++accesses_;
     line += '\n';
     if (!ok() || !Send(line)) return UINT64_MAX;
+    const auto end = std::chrono::steady_clock::now() + patience_;
     for (;;) {
-      const Answer answer = ReadLine();
+      const Answer answer = ReadLine(end);
       if (!answer.ok) return UINT64_MAX;
       if (answer.text.substr(0, 4) == "IRQ ") {
         Note(answer.text.substr(4));
@@ -151,6 +154,7 @@ class Qtest {
     while (!line.empty()) {
       const ssize_t n =
           send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return Fail("QEMU is gone (send)");
       line.remove_prefix(static_cast<std::size_t>(n));
     }
@@ -160,8 +164,7 @@ class Qtest {
     bool ok = false;
     std::string text;
   };
-  Answer ReadLine() {
-    const auto end = std::chrono::steady_clock::now() + patience_;
+  Answer ReadLine(std::chrono::steady_clock::time_point end) {
     for (;;) {
       const std::size_t length = buffer_.find('\n');
       if (length != std::string::npos) {
@@ -172,12 +175,13 @@ class Qtest {
       const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
           end - std::chrono::steady_clock::now());
       pollfd ready{socket_.get(), POLLIN, 0};
-      if (left.count() <= 0 ||
-          poll(&ready, 1, static_cast<int>(left.count())) == 0) {
-        return {Fail("QEMU did not answer in time"), ""};
-      }
+      const int waits = left.count() <= 0
+                            ? 0
+                            : poll(&ready, 1, static_cast<int>(left.count()));
+      if (waits == 0) return {Fail("QEMU did not answer in time"), ""};
       char bytes[4096];
-      const ssize_t n = recv(socket_.get(), bytes, sizeof bytes, 0);
+      const ssize_t n = recv(socket_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (n <= 0) return {Fail("QEMU is gone (recv)"), ""};
       buffer_.append(bytes, static_cast<std::size_t>(n));
     }

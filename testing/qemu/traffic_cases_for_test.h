@@ -52,10 +52,15 @@ void FramesBothWays(const TrafficOptions& options, std::uint32_t frames) {
   if (options.room < 1514) {
     EXPECT_GT(t.scattered, frames / 3);
   }
-  // Strict: one for each frame that was unmapped, at least.
+  // Strict: one for each frame that was unmapped, at least. Deferred: one for
+  // many.
+  const std::uint64_t unmaps =
+      std::uint64_t{Kit::kMapsWhatItSends ? 2 : 1} * frames;
+  const std::uint64_t asked = t.domain.invalidation().requests() - requests;
   if (options.flush == FlushMode::kStrict) {
-    EXPECT_GE(t.domain.invalidation().requests() - requests,
-              std::uint64_t{Kit::kMapsWhatItSends ? 2 : 1} * frames);
+    EXPECT_GE(asked, unmaps);
+  } else {
+    EXPECT_LT(asked * 64, unmaps);
   }
   Kit::ExpectCounted(t);
   t.ExpectSound();
