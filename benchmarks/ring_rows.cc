@@ -249,8 +249,8 @@ void AddRingRows(Report& report, const RingRowOptions& options) {
   AddReceive<RxI8255x, NaiveListLoop>(report, options, "i8255x");
   AddReceive<RxE1000, NaiveArrayLoop<E1000Layout::kLegacy>>(report, options,
                                                             "e1000", kBoth);
-  AddReceive<RxAdvanced, NaiveArrayLoop<E1000Layout::kAdvanced>>(
-      report, options, "advanced");
+  AddReceive<RxAdvanced, NaiveArrayLoop<E1000Layout::kIxgbe>>(report, options,
+                                                              "advanced");
   AddReceive<RxSplit, NaiveSplitLoop>(report, options, "split", kBoth);
   AddReceive<RxPacked, NaivePackedLoop>(report, options, "packed");
   AddDomain(report, options);

@@ -75,11 +75,11 @@ struct RxE1000 {
   static constexpr std::uint64_t kFeatures = 0;
 };
 struct RxAdvanced {
-  using Format = IntelAdvancedFormat;
+  using Format = IxgbeFormat;
   template <class Port>
   using Device = SimE1000<Port>;
   static SimE1000Options Options(Iova) {
-    return {.layout = E1000Layout::kAdvanced};
+    return {.layout = E1000Layout::kIxgbe};
   }
   static constexpr std::uint64_t kFeatures = 0;
 };

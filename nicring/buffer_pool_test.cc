@@ -15,9 +15,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,6 +28,19 @@
 #include "dma/rseq.h"
 #include "nicring/cpu_pool.h"
 #include "testing/sched/explore.h"
+
+namespace {
+// Sizes that aligned new was asked for; one that does not round them up itself.
+std::atomic<std::size_t> g_odd_pages{0};
+}  // namespace
+void* operator new(std::size_t size, std::align_val_t alignment,
+                   const std::nothrow_t&) noexcept {
+  const auto page = static_cast<std::size_t>(alignment);
+  // relaxed: a counter.
+  if (size % page != 0) g_odd_pages.fetch_add(1, std::memory_order_relaxed);
+  return std::aligned_alloc(page, (size + page - 1) / page * page);
+}
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 
 namespace dmamap {
 namespace {
@@ -55,6 +70,14 @@ TEST(BufferSlab, HeadroomLiesInFrontOfTheBufferAndIsItsOwn) {
     EXPECT_TRUE(std::all_of(b.data - pool.headroom(), b.data + b.size,
                             [&](std::byte x) { return x == mine; }));
   }
+}
+
+TEST(BufferSlab, SharesNoPage) {
+  FixedPool pool;
+  const std::size_t before = g_odd_pages.load(std::memory_order_relaxed);
+  ASSERT_TRUE(pool.Init({.buffers = 3, .buffer_bytes = 100}).ok());
+  EXPECT_EQ(g_odd_pages.load(std::memory_order_relaxed), before);
+  EXPECT_EQ(pool.memory()->first().value() % 4096, 0u);
 }
 
 TEST(BufferSlab, RefusesWhatItCannotMake) {

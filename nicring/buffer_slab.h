@@ -4,8 +4,8 @@
 #ifndef DMAMAP_NICRING_BUFFER_SLAB_H_
 #define DMAMAP_NICRING_BUFFER_SLAB_H_
 
-// BufferSlab: one allocation, cut into equal buffers, for the pools. It shares
-// no page with anything else, and no two buffers share a cache line:
+// BufferSlab: one allocation of whole pages, cut into equal buffers, for the
+// pools. No page is shared with anything else, no cache line by two buffers:
 //
 //   | headroom | skew | buffer_bytes | unused | headroom | skew | ...
 //   ^ line                                    ^ line
@@ -69,7 +69,8 @@ class BufferSlab {
       return Error::kOverflow;
     }
     const std::size_t bytes =
-        static_cast<std::size_t>(stride) * options.buffers;
+        (static_cast<std::size_t>(stride) * options.buffers + kPage - 1) /
+        kPage * kPage;
     memory_ = static_cast<std::byte*>(
         ::operator new (bytes, std::align_val_t{kPage}, std::nothrow));
     if (memory_ == nullptr) return Error::kNoMemory;

@@ -120,8 +120,80 @@ TEST(DoorbellConcurrent, IntelAdvanced) {
   options.room = 1024;
   options.max_frame = 1500;
   options.doorbell_batch = 2;
-  Race<IntelAdvancedFormat, SimE1000<IdentityPort, SpinLock>>(
-      SimE1000Options{E1000Layout::kAdvanced, 64, 0}, options, 1024);
+  Race<IxgbeFormat, SimE1000<IdentityPort, SpinLock>>(
+      SimE1000Options{E1000Layout::kIxgbe, 64, 0}, options, 1024);
+}
+
+// The interrupt handler of a queue that is masked in its own memory. Its line
+// is shared: now and then it schedules for nothing, beside a poll. Ends when
+// all frames have been consumed.
+template <class Sim, class N>
+void HandleInterrupts(Sim& sim, N& napi, const std::atomic<bool>& consumed,
+                      std::atomic<std::uint64_t>& runs) {
+  // acquire: pairs with the release of the poll's end.
+  for (std::uint32_t turn = 0; !consumed.load(std::memory_order_acquire);
+       ++turn) {
+    if (turn % 2 == 0 && !sim.Acknowledge()) {
+      std::this_thread::yield();
+      continue;
+    }
+    // release: pairs with the acquire of the poll's loop.
+    if (napi.Schedule()) runs.fetch_add(1, std::memory_order_release);
+  }
+}
+
+// Three threads: the device, its interrupt handler, and the poll.
+template <class Format>
+void RaceUnderNapi() {
+  constexpr std::uint32_t kFrames = 600;
+  using Sim = SimVirtio<IdentityPort, SpinLock>;
+  IdentityMapper mapper;
+  IdentityPort port(Range::Whole());
+  FixedPool pool;
+  ASSERT_TRUE(pool.Init({24, 256, 0}).ok());
+  Sim sim(&port, SimVirtioOptions{Format::kPacked ? VirtioLayout::kPacked
+                                                  : VirtioLayout::kSplit,
+                                  false, true, 64});
+  RxRing<Format, IdentityMapper, FixedPool> ring;
+  RxRingOptions options;
+  options.entries = 16;
+  options.room = 244;
+  options.features = virtio::kVersion1 | virtio::kEventIndex |
+                     (Format::kPacked ? virtio::kRingPacked : 0);
+  ASSERT_TRUE(ring.Init(&mapper, &pool, options).ok());
+  ASSERT_TRUE(ring.Start(sim).ok());
+  CheckingSink sink;
+  Napi napi(&ring);
+  std::atomic<bool> consumed{false};
+  std::atomic<std::uint64_t> runs{1};  // polls that were asked for
+  EXPECT_TRUE(napi.Schedule());        // the first, which unmasks
+  std::thread device([&] { Send(sim, kFrames, 200, consumed); });
+  std::thread handler([&] { HandleInterrupts(sim, napi, consumed, runs); });
+  std::uint64_t ran = 0;
+  while (sink.frames < kFrames) {
+    // acquire: pairs with the release of the handler.
+    if (runs.load(std::memory_order_acquire) == ran) {
+      std::this_thread::yield();
+      continue;
+    }
+    ++ran;
+    while (napi.Poll(
+               8, [&](std::size_t n) { return ring.Poll(n, sink, sim).done; },
+               [&] { return ring.HasWork(); }) == PollOutcome::kAgain) {
+    }
+  }
+  // release: pairs with the acquires of the device and the handler.
+  consumed.store(true, std::memory_order_release);
+  device.join();
+  handler.join();
+  EXPECT_EQ(sink.wrong, 0u);
+  EXPECT_EQ(sink.frames, kFrames);
+  EXPECT_TRUE(ring.CheckInvariants());
+  ring.Shutdown(sim);
+}
+TEST(DoorbellConcurrent, NapiOverVirtqueues) {
+  RaceUnderNapi<VirtioSplitFormat>();
+  RaceUnderNapi<VirtioPackedFormat>();
 }
 
 template <class Format>

@@ -142,31 +142,26 @@ class TxCommandList {
   // caller knew already whether the CU is suspended.
   bool TakeDoorbell() {
     if (!Publish() || open_ == 0) return false;
-    const std::uint32_t last = Wrapped(head_ + open_ - 1);
-    const Result<std::uint16_t> status = LoadStatus(last);
-    return status.ok() && (*status & i8255x::kCbComplete) == 0;
+    const Result<bool> complete = IsComplete(Wrapped(head_ + open_ - 1));
+    return complete.ok() && !*complete;
   }
 
   TxLook Look() {
-    if (done_) return TxLook::kComplete;
     if (open_ == 0) return TxLook::kNothing;
-    const Result<std::uint16_t> status = LoadStatus(head_);
-    if (!status.ok()) return TxLook::kFailed;
-    status_ = *status;
-    done_ = (status_ & i8255x::kCbComplete) != 0;
-    return done_ ? TxLook::kComplete : TxLook::kNothing;
+    const Result<bool> complete = IsComplete(head_);
+    if (!complete.ok()) return TxLook::kFailed;
+    return *complete ? TxLook::kComplete : TxLook::kNothing;
   }
   TxDone Pop() {
-    DMAMAP_ASSERT(done_);
-    done_ = false;
+    const std::uint16_t status = frames_[head_].status;
+    DMAMAP_ASSERT((status & i8255x::kCbComplete) != 0);
     --open_;
-    return TakeFrame((status_ & i8255x::kCbOk) != 0 ? TxFate::kSent
-                                                    : TxFate::kError);
+    return TakeFrame((status & i8255x::kCbOk) != 0 ? TxFate::kSent
+                                                   : TxFate::kError);
   }
 
   template <class GiveBack>
   void Clear(GiveBack&& give_back) {
-    done_ = false;
     while (posted_ != 0) give_back(TakeFrame(TxFate::kCancelled));
     open_ = 0;
     // Where that fails the device finds old blocks, all complete.
@@ -175,8 +170,13 @@ class TxCommandList {
 
   bool CheckInvariants() const {
     if (entries_ == 0) return posted_ == 0;
-    return head_ < entries_ && posted_ <= capacity() && open_ <= posted_ &&
-           (!done_ || open_ != 0);
+    if (head_ >= entries_ || posted_ > capacity() || open_ > posted_) {
+      return false;
+    }
+    for (std::uint32_t i = open_; i < posted_; ++i) {
+      if (frames_[Wrapped(head_ + i)].status != 0) return false;
+    }
+    return true;
   }
 
  private:
@@ -185,6 +185,7 @@ class TxCommandList {
   struct Posted {
     std::uint64_t token = 0;
     std::uint64_t bytes = 0;
+    std::uint16_t status = 0;  // the snapshot, once it says complete
   };
 
   // REQUIRES: index < 2 * entries.
@@ -192,10 +193,16 @@ class TxCommandList {
     return index < entries_ ? index : index - entries_;
   }
   std::uint32_t At(std::uint32_t index) const { return index * stride_; }
-  Result<std::uint16_t> LoadStatus(std::uint32_t index) {
+  // Loads the status until it says complete, and never after that.
+  Result<bool> IsComplete(std::uint32_t index) {
+    std::uint16_t& known = frames_[index].status;
+    if (known != 0) return true;
     const Result<void> synced = memory_.SyncForCpu(At(index), 2);
     if (!synced.ok()) return synced.error();
-    return Access::Load16(memory_.cpu() + At(index));
+    const std::uint16_t status = Access::Load16(memory_.cpu() + At(index));
+    const bool complete = (status & i8255x::kCbComplete) != 0;
+    if (complete) known = status;
+    return complete;
   }
   bool ShowCommand(std::uint32_t index, std::uint32_t command) {
     Access::Store16(memory_.cpu() + At(index) + 2,
@@ -229,8 +236,6 @@ class TxCommandList {
   std::uint32_t posted_ = 0;        // blocks from there on
   std::uint32_t open_ = 0;          // of these, what the device was shown
   std::uint16_t last_command_ = 0;  // of the last block shown, without S
-  std::uint16_t status_ = 0;        // of the oldest frame, once done_
-  bool done_ = false;
 };
 
 template <CommandBlockFormat Format, Mapper MapperType>
@@ -263,7 +268,7 @@ Result<void> TxCommandList<Format, MapperType>::Post(const TxFrame& frame) {
   const Result<void> synced =
       memory_.SyncForDevice(At(index), i8255x::kCbHeaderBytes + bytes);
   if (!synced.ok()) return synced;
-  frames_[index] = {frame.token, bytes};
+  frames_[index] = {frame.token, bytes, 0};
   ++posted_;
   return Ok();
 }

@@ -227,6 +227,57 @@ TEST(I8255xTx, RefusesWhatCannotBeSent) {
   EXPECT_TRUE(Bench<SharedWorld>({5, 3, 3, 0, 0x3fff}).made);
 }
 
+struct CountingAccess {
+  static std::uint16_t Load16(const std::byte* p) {
+    const std::uint16_t value = DeviceAccess::Load16(p);
+    complete += (value & i8255x::kCbComplete) != 0;
+    return value;
+  }
+  static void Store16(std::byte* p, std::uint16_t value) {
+    DeviceAccess::Store16(p, value);
+  }
+  static inline std::uint64_t complete = 0;
+};
+
+// The doorbell looks at the last block, which may be the first, or become it.
+TEST(I8255xTx, AStatusThatSaysCompleteIsLoadedOnce) {
+  CountingAccess::complete = 0;
+  Bench<SharedWorld, SimI8255xTx<SharedWorld::Port>,
+        BasicI8255xTxFormat<CountingAccess>>
+      bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  for (int i = 0; i < 100; ++i) {
+    for (int n = 1 + i % 3; n != 0; --n) ASSERT_TRUE(bench.Post(60).ok());
+    bench.ring.Kick(bench.sim);
+    bench.RunDevice();
+    bench.ring.Kick(bench.sim);
+    (void)bench.ring.HasWork();
+    bench.Poll(1);
+    while (bench.ring.frames() > 1) bench.Poll(1);
+  }
+  bench.RunDevice();
+  bench.Poll();
+  EXPECT_EQ(bench.ring.statistics().tx_packets, 199u);
+  EXPECT_EQ(CountingAccess::complete, 199u);
+}
+
+TEST(I8255xTx, AnInitThatFailedCanBeRepeated) {
+  class FailsFirst : public CopyingMapper {
+   public:
+    Result<void> SyncForDevice(const Mapping& m, std::uint64_t offset,
+                               std::uint64_t size) {
+      if (std::exchange(fails, false)) return Error::kBusy;
+      return CopyingMapper::SyncForDevice(m, offset, size);
+    }
+    bool fails = true;
+  } mapper;
+  TxRing<I8255xTxFormat, FailsFirst> ring;
+  EXPECT_EQ(ring.Init(&mapper, kOptions).error(), Error::kBusy);
+  EXPECT_EQ(mapper.live(), 0u);
+  EXPECT_TRUE(ring.CheckInvariants());
+  EXPECT_TRUE(ring.Init(&mapper, kOptions).ok());
+}
+
 template <class World>
 void Walk() {
   Bench<World> bench({*rc::gen::inRange(4u, 9u), 3, 3, 0, 300});

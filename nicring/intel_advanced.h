@@ -14,10 +14,17 @@
 //           bits; bit 0 lies where DD           EOP (1), DD (0)
 //           will be, and must be 0         12  packet length (15:0), VLAN tag
 //
-// Source: Intel 82599 10 GbE Controller Datasheet, "Advanced Receive
-// Descriptors" (read format, write-back format) and the register SRRCTL
-// (DESCTYPE 001b, one buffer; BSIZEPACKET in KiB). The I350, I210 and
-// I225 lay out what is used here in the same way. All words little-endian.
+// Source: the datasheets of the Intel 82599 (ixgbe), I350, I210 (igb) and I225
+// (igc), "Advanced Receive Descriptors" (read format, write-back format) and
+// the register SRRCTL (DESCTYPE 001b, one buffer; BSIZEPACKET in KiB). All
+// words little-endian. The two lines of NICs differ in the top three error
+// bits, and in nothing else that is used here:
+//
+//   bit               29                  30                  31
+//   82599 and later   RXE: any MAC error  L4E: TCP, UDP sum   IPE: IP sum
+//   igb, igc          L4E: TCP, UDP sum   IPE: IP sum         RXE: MAC error
+//
+// The wrong one of the two drops good frames and delivers bad ones.
 //
 // The address is gone after the write-back, so the driver's own record is what
 // unmaps. A frame longer than a buffer goes on in the next one; EOP marks its
@@ -38,14 +45,25 @@ namespace intel_advanced {
 // In raw_status, the word at byte 8.
 inline constexpr std::uint32_t kStatusDone = 1u << 0;         // DD
 inline constexpr std::uint32_t kStatusEndOfPacket = 1u << 1;  // EOP
-inline constexpr std::uint32_t kErrorMac = 1u << 29;          // RXE
-inline constexpr std::uint32_t kErrorL4Checksum = 1u << 30;   // L4E
-inline constexpr std::uint32_t kErrorIpChecksum = 1u << 31;   // IPE
+
+// Error bits, in the same word: of the 82599, X540, X550 ...
+struct IxgbeErrors {
+  static constexpr std::uint32_t kMac = 1u << 29;         // RXE
+  static constexpr std::uint32_t kL4Checksum = 1u << 30;  // L4E
+  static constexpr std::uint32_t kIpChecksum = 1u << 31;  // IPE
+};
+// ... and of the 82576, I350, I210 (igb), I225 and I226 (igc).
+struct IgbErrors {
+  static constexpr std::uint32_t kL4Checksum = 1u << 29;  // L4E
+  static constexpr std::uint32_t kIpChecksum = 1u << 30;  // IPE
+  static constexpr std::uint32_t kMac = 1u << 31;         // RXE
+};
 
 }  // namespace intel_advanced
 
-template <class Access>
+template <class Access, class ErrorBits>
 struct BasicIntelAdvancedFormat {
+  using Errors = ErrorBits;
   using Status = std::uint32_t;
 
   static constexpr std::uint32_t kHeaderBytes = 0;
@@ -71,8 +89,7 @@ struct BasicIntelAdvancedFormat {
   // Checksum errors are no errors of the frame (see e1000.h).
   static Completion Snapshot(const std::byte* descriptor, Status status) {
     const std::uint32_t count = Access::Load32(descriptor + kCount.offset);
-    return Completion{(status & intel_advanced::kErrorMac) == 0, count & 0xffff,
-                      status,
+    return Completion{(status & Errors::kMac) == 0, count & 0xffff, status,
                       (status & intel_advanced::kStatusEndOfPacket) != 0};
   }
 
@@ -83,8 +100,11 @@ struct BasicIntelAdvancedFormat {
   }
 };
 
-using IntelAdvancedFormat = BasicIntelAdvancedFormat<DeviceAccess>;
-static_assert(ArrayFormat<IntelAdvancedFormat>);
+using IxgbeFormat =
+    BasicIntelAdvancedFormat<DeviceAccess, intel_advanced::IxgbeErrors>;
+using IgbFormat =  // igc's too
+    BasicIntelAdvancedFormat<DeviceAccess, intel_advanced::IgbErrors>;
+static_assert(ArrayFormat<IxgbeFormat> && ArrayFormat<IgbFormat>);
 
 }  // namespace dmamap::inline v0
 

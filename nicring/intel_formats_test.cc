@@ -32,7 +32,8 @@ constexpr bool ArmedIsAddressAndZeros() {
                         0, 0, 0, 0, 0);
 }
 static_assert(ArmedIsAddressAndZeros<E1000Format>());
-static_assert(ArmedIsAddressAndZeros<IntelAdvancedFormat>());
+static_assert(ArmedIsAddressAndZeros<IxgbeFormat>());
+static_assert(ArmedIsAddressAndZeros<IgbFormat>());
 
 static_assert([] {
   std::array<std::byte, 9> b{};
@@ -81,21 +82,27 @@ TEST(E1000Format, EachErrorBit) {
 TEST(IntelAdvancedFormat, WriteBackAsInTheManual) {
   alignas(16) Descriptor d = ByteArray(0x10, 0x20, 0, 0, 0xaa, 0xbb, 0xcc, 0xdd,
                                        0x03, 0, 0, 0, 0xea, 0x05, 7, 0);
-  Completion c = Complete<IntelAdvancedFormat>(d.data());
+  Completion c = Complete<IxgbeFormat>(d.data());
   EXPECT_TRUE(c.good);
   EXPECT_TRUE(c.last);
   EXPECT_EQ(c.length, 1514u);
   EXPECT_EQ(c.raw_status, 3u);
   d[8] = std::byte{0x01};
-  EXPECT_FALSE(Complete<IntelAdvancedFormat>(d.data()).last);
+  EXPECT_FALSE(Complete<IxgbeFormat>(d.data()).last);
   d[8] = std::byte{0x02};  // a header address with bit 0 clear
-  EXPECT_FALSE(IntelAdvancedFormat::IsComplete(
-      IntelAdvancedFormat::LoadStatus(d.data())));
+  EXPECT_FALSE(IxgbeFormat::IsComplete(IxgbeFormat::LoadStatus(d.data())));
+}
+
+// Bits 29, 30 and 31: the MAC error is the first on one line of NICs, and the
+// last on the other; the rest are checksums.
+TEST(IntelAdvancedFormat, EachErrorBit) {
+  alignas(16) Descriptor d{};
   d[8] = std::byte{0x03};
-  d[11] = std::byte{0x20};  // RXE, bit 29
-  EXPECT_FALSE(Complete<IntelAdvancedFormat>(d.data()).good);
-  d[11] = std::byte{0xc0};  // checksum errors, bits 30 and 31
-  EXPECT_TRUE(Complete<IntelAdvancedFormat>(d.data()).good);
+  for (unsigned bit = 0; bit < 8; ++bit) {
+    d[11] = static_cast<std::byte>(1u << bit);
+    EXPECT_EQ(Complete<IxgbeFormat>(d.data()).good, bit != 5) << bit;
+    EXPECT_EQ(Complete<IgbFormat>(d.data()).good, bit != 7) << bit;
+  }
 }
 
 TEST(IntelFormats, RoomsThatTheDeviceCanBeTold) {
@@ -103,8 +110,7 @@ TEST(IntelFormats, RoomsThatTheDeviceCanBeTold) {
     const bool e1000 = n == 256 || n == 512 || n == 1024 || n == 2048 ||
                        n == 4096 || n == 8192 || n == 16384;
     EXPECT_EQ(E1000Format::IsRoom(n), e1000) << n;
-    EXPECT_EQ(IntelAdvancedFormat::IsRoom(n),
-              n >= 1024 && n <= 16384 && n % 1024 == 0)
+    EXPECT_EQ(IxgbeFormat::IsRoom(n), n >= 1024 && n <= 16384 && n % 1024 == 0)
         << n;
   }
 }
@@ -117,7 +123,7 @@ bool FieldsApart() {
 }
 TEST(IntelFormats, FieldsAreApart) {
   EXPECT_TRUE(FieldsApart<E1000Format>());
-  EXPECT_TRUE(FieldsApart<IntelAdvancedFormat>());
+  EXPECT_TRUE(FieldsApart<IxgbeFormat>());
 }
 
 }  // namespace

@@ -63,8 +63,9 @@ class Napi {
   [[nodiscard]] bool Schedule() {
     // S1, release: pairs with P1, so that the owner sees what the handler did
     // before (OnRnr). It continues the release sequence of P2: the P1 of a new
-    // owner acquires what the last one did.
-    if (events_.fetch_add(1, std::memory_order_release) != 0) return false;
+    // owner acquires what the last one did. Acquire: pairs with P2, so that the
+    // mask comes after the last poll; a virtqueue's Mask reads what that wrote.
+    if (events_.fetch_add(1, std::memory_order_acq_rel) != 0) return false;
     interrupts_->Mask();
     return true;
   }
@@ -82,8 +83,8 @@ class Napi {
     interrupts_->Unmask();
     DmaFullBarrier();  // the look is younger than the unmask
     if (!look() &&
-        // P2, release: pairs with P1 of the next owner. Relaxed on failure:
-        // the next pass sees by P1 what came in between.
+        // P2, release: pairs with S1 and P1 of the next owner. Relaxed on
+        // failure: the next pass sees by P1 what came in between.
         events_.compare_exchange_strong(seen, 0, std::memory_order_release,
                                         std::memory_order_relaxed)) {
       return PollOutcome::kIdle;

@@ -22,6 +22,8 @@
 //
 // Return is ordered with the ring's calls, like all else here. A page is known
 // by its slot; the token of a half is slot * 2 + half. No loop but in Release.
+// A half that comes back and cannot be synced to the device is not armed again:
+// its page is retired when its other half goes up.
 
 #include <cstddef>
 #include <cstdint>
@@ -88,9 +90,9 @@ class PageFlip {
     }
     const std::uint32_t half = armed->buffer.token;
     Slot& slot = SlotOf(*armed);
-    const bool other_is_here = slot.out == 0;
+    const bool other_may_be_armed = slot.out == 0 && !slot.unsynced;
     slot.out |= Bit(half);
-    if (other_is_here) {
+    if (other_may_be_armed) {
       Drop(&slot.half[(half & 1u) ^ 1u], s);
     } else {
       Retire(slot, s);
@@ -115,10 +117,9 @@ class PageFlip {
       return Error::kForeign;
     }
     if ((slot.out & Bit(half)) == 0) return Error::kDoubleFree;
-    if (slot.state == State::kMapped) {  // it may be armed next
-      const Result<void> synced =
-          source_.HandBack(armed, 0, source_.options().buffer_bytes);
-      if (!synced.ok()) return synced;
+    if (slot.state == State::kMapped &&  // it may be armed next
+        !source_.HandBack(armed, 0, source_.options().buffer_bytes).ok()) {
+      slot.unsynced = true;
     }
     slot.out &= static_cast<std::uint8_t>(~Bit(half));
     return slot.out == 0 && slot.state == State::kRetired ? Free(slot) : Ok();
@@ -167,7 +168,8 @@ class PageFlip {
   struct Slot {
     RxArmed half[2];  // where they are, armed or not
     Buffer page;
-    std::uint8_t out = 0;  // bit 0, bit 1: that half is with the user
+    std::uint8_t out = 0;   // bit 0, bit 1: that half is with the user
+    bool unsynced = false;  // the one that is neither out nor armed may not be
     State state = State::kFree;
   };
 
@@ -195,6 +197,7 @@ class PageFlip {
     Slot& slot = slots_[index];
     slot.page = page.buffer;
     slot.out = 0;
+    slot.unsynced = false;
     slot.state = State::kMapped;
     for (std::uint32_t i = 0; i < 2; ++i) {
       const std::uint32_t at = i * half_bytes_;

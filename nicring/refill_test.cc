@@ -400,6 +400,46 @@ TEST(PageFlip, AHalfThatIsAwayRetiresItsPage) {
   bench.ExpectNothingLost();
 }
 
+// A half that cannot be handed back to the device is not armed again, and not
+// lost either.
+TEST(PageFlip, AHalfThatCannotBeSyncedRetiresItsPage) {
+  struct FailingWorld : CopyWorld<> {
+    class MapperType : public CopyingMapper {
+     public:
+      Result<void> SyncForDevice(const Mapping& m, std::uint64_t offset,
+                                 std::uint64_t size) {
+        if (fails && size == 2048) return Error::kBusy;
+        return CopyingMapper::SyncForDevice(m, offset, size);
+      }
+      bool fails = false;
+    };
+    MapperType mapper;
+    Port port = mapper.port();
+  };
+  testing_bench::DriverOptions options;
+  options.ring.entries = 8;
+  options.ring.room = 2048;
+  options.buffers = 12;
+  testing_bench::HonestBench<FailingWorld, E1000Format,
+                             SimE1000<CopyingMapper::Port>,
+                             testing_bench::PlainSink, FlipPolicies>
+      bench(options, SimE1000Options{});
+  ASSERT_TRUE(bench.Start());
+  for (int i = 0; i < 60; ++i) {
+    bench.world.mapper.fails = i % 3 == 0;
+    bench.Inject(60);
+    bench.RunDevice();
+    EXPECT_EQ(bench.Poll(64).done, 1u);
+    EXPECT_TRUE(bench.Sound()) << i;
+    EXPECT_EQ(bench.ring.refill().retired(), 0u);  // the sink keeps none
+  }
+  EXPECT_EQ(bench.sink.frames, bench.stored);
+  EXPECT_EQ(bench.ring.statistics().rx_put_failed, 0u);
+  bench.ring.Shutdown(bench.sim);
+  EXPECT_EQ(bench.pool.free_buffers(), 12u);
+  EXPECT_EQ(bench.world.mapper.live(), 1u);  // the descriptors
+}
+
 TEST(PageFlip, ABufferOfLessThanTwoHalvesIsRefused) {
   CountingCopy world;
   FixedPool pool;

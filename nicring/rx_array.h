@@ -16,7 +16,8 @@
 // The tail register is written once for about doorbell_batch descriptors: a
 // write to it is a posted write over the bus, which costs the device more than
 // the descriptor. It is written earlier when the device has less than that
-// left, so that a batch never starves it.
+// left, or less than the longest frame takes: one that stores a frame only if
+// all of it fits would wait for descriptors, and the driver for the frame.
 //
 // Completion is in order and told by the status alone; the head register is
 // never read. The status of the head is loaded until it says complete and never
@@ -113,7 +114,9 @@ class RxArray {
   bool TakeDoorbell() {
     const std::uint32_t owed = armed_ - open_;
     const std::uint32_t batch = options_.doorbell_batch;
-    if (owed == 0 || (owed < batch && open_ >= batch)) return false;
+    const std::uint32_t frame = options_.max_parts;
+    const std::uint32_t needed = batch < frame ? frame : batch;
+    if (owed == 0 || (owed < batch && open_ >= needed)) return false;
     DmaWriteBarrier();  // the descriptors before the tail
     open_ = armed_;
     return true;

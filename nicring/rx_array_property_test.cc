@@ -66,12 +66,11 @@ RC_GTEST_PROP(RxArrayProperty, LegacyCopied, ()) {
   });
 }
 RC_GTEST_PROP(RxArrayProperty, AdvancedShared, ()) {
-  HonestWalk<SharedWorld, IntelAdvancedFormat>(E1000Layout::kAdvanced);
+  HonestWalk<SharedWorld, IxgbeFormat>(E1000Layout::kIxgbe);
 }
 RC_GTEST_PROP(RxArrayProperty, AdvancedCopied, ()) {
   testing_bench::WithAnyPolicies([]<class Policies>() {
-    HonestWalk<CopyWorld<>, IntelAdvancedFormat, Policies>(
-        E1000Layout::kAdvanced);
+    HonestWalk<CopyWorld<>, IxgbeFormat, Policies>(E1000Layout::kIxgbe);
   });
 }
 
@@ -151,10 +150,10 @@ TEST(RxArrayHostile, LegacyCopied) {
   Hostile<CopyWorld<>, E1000Format>(E1000Layout::kLegacy);
 }
 TEST(RxArrayHostile, AdvancedShared) {
-  Hostile<SharedWorld, IntelAdvancedFormat>(E1000Layout::kAdvanced);
+  Hostile<SharedWorld, IxgbeFormat>(E1000Layout::kIxgbe);
 }
 TEST(RxArrayHostile, AdvancedCopied) {
-  Hostile<CopyWorld<>, IntelAdvancedFormat>(E1000Layout::kAdvanced);
+  Hostile<CopyWorld<>, IxgbeFormat>(E1000Layout::kIxgbe);
 }
 
 // Negative control: under kTrust the device's lies do get through.

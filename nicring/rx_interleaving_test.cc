@@ -40,6 +40,7 @@ struct Scenario {
   HeaderFetch fetch = HeaderFetch::kOnFrame;
   bool descending = false;
   std::uint32_t buffers = 0;  // 0: one more than entries
+  bool interrupts = true;     // false: a busy poller, which is told nothing
 };
 
 struct Tally {
@@ -64,6 +65,7 @@ bool RunOnce(const Scenario& scenario, Choices& choices, Tally& tally) {
   options.fetch = scenario.fetch;
   options.mapper.descending = scenario.descending;
   Bench<World, Format> bench(options);
+  bench.interrupts = scenario.interrupts;
   bench.Start();
   for (int i = 0; i < scenario.frames; ++i) {
     bench.Inject(5 + static_cast<std::size_t>(i) % 4);
@@ -191,6 +193,19 @@ TEST(RxInterleaving, PoolTooSmall) {
     const Tally t = Explore<IdentityWorld, HookedFormat>(s);
     EXPECT_EQ(t.wrong, 0u) << budget << ' ' << t.first_wrong;
     EXPECT_GT(t.restarts, 1000u);
+  }
+}
+
+// Nobody says that the receiver is not ready: the ring finds out by itself.
+TEST(RxInterleaving, PollsWithoutInterrupts) {
+  for (HeaderFetch fetch : {HeaderFetch::kOnFrame, HeaderFetch::kAhead}) {
+    for (std::uint32_t entries = 3; entries <= 5; ++entries) {
+      Scenario s{entries, 4, 3, 64, 2, fetch};
+      s.interrupts = false;
+      const Tally t = Explore<IdentityWorld, HookedFormat>(s);
+      EXPECT_EQ(t.wrong, 0u) << entries << ' ' << t.first_wrong;
+      EXPECT_GT(t.restarts, 100u);
+    }
   }
 }
 

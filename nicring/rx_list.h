@@ -81,6 +81,12 @@ class RxList {
   static constexpr bool AsksAfter(bool cut, RxLook look) {
     return !cut && look == RxLook::kAtStop;
   }
+  // True when the receiver may have stopped before the head without our having
+  // been told: it met a former stop there as it was, or, with its end bit still
+  // and its size again, filled the last one that was taken out.
+  bool MayHaveStopped() const {
+    return open() != 0 && (Suspect(head_) || took_stop_);
+  }
 
   RxList() = default;
   RxList(const RxList&) = delete;
@@ -154,6 +160,7 @@ class RxList {
   RxArmed* Pop() {
     DMAMAP_ASSERT(!empty());
     Entry& entry = At(head_);
+    took_stop_ = entry.was_stop;
     ++head_;
     return std::exchange(entry, Entry{}).armed;
   }
@@ -166,7 +173,10 @@ class RxList {
 
   // After a restart at the head nothing ahead of the device was skipped: saves
   // looks, no more.
-  void ForgetSuspects() { safe_ = stop(); }
+  void ForgetSuspects() {
+    safe_ = stop();
+    took_stop_ = false;
+  }
 
   // Pops everything and hands each to give_back(RxArmed*). The list is
   // empty then and can be built anew. REQUIRES: the device is stopped.
@@ -174,6 +184,7 @@ class RxList {
   void Clear(GiveBack&& give_back) {
     while (!empty()) give_back(Pop());
     head_ = tail_ = published_ = target_ = safe_ = 0;
+    took_stop_ = false;
   }
 
   // Where in its buffer the data of the head lie, and the bytes offered there.
@@ -227,6 +238,7 @@ class RxList {
   Position published_ = 0;  // tail as the device knows it; 0: no list yet
   Position target_ = 0;     // where a failed Publish was going; 0: none
   Position safe_ = 0;       // former stops below it were not skipped
+  bool took_stop_ = false;  // what was popped last was a former stop
 };
 
 template <ListFormat Format, Mapper MapperType>

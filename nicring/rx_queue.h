@@ -6,8 +6,8 @@
 
 // RxQueue: what RxRing asks of the armed entries of a receiver, whatever family
 // the device belongs to. RxList (lists with an end bit), RxArray (head and tail
-// registers) and RxVirtqueue (virtio.h) are the three; RxQueueOf names the one
-// that a format takes.
+// registers) and, for virtio, RxSplitQueue and RxPackedQueue are the four;
+// RxQueueOf names the one that a format takes.
 //
 // A queue knows where entries lie, which of them the device is done with, and
 // how it is told of new ones. It judges nothing but what would make it use an
@@ -19,6 +19,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "dma/address.h"
 #include "dma/direction.h"
@@ -39,7 +40,15 @@ struct RxQueueOptions {
   std::uint32_t doorbell_batch = 0;  // doorbells: entries for each, about
   std::uint64_t features = 0;        // virtio: as negotiated
   std::uint32_t chain = 1;           // virtio: buffers for each frame offered
+  std::uint32_t max_parts = 1;       // buffers that the longest frame takes
 };
+
+// Makes `*object`, which an Init left half done, as if it had just been built.
+template <class T>
+void Rebuild(T* object) {
+  std::destroy_at(object);
+  std::construct_at(object);
+}
 
 // What a look at the head found.
 enum class RxLook : std::uint8_t {
@@ -110,6 +119,22 @@ concept RxQueue = requires(Q& q, const Q& c, const Buffer& buffer,
   // Pops everything. REQUIRES: the device is stopped.
   q.Clear(give_back);
   { c.CheckInvariants() } -> std::same_as<bool>;
+};
+
+// A queue whose receiver stops at its end.
+template <class Q>
+concept StoppingQueue = RxQueue<Q> && Q::kStops &&
+    requires(Q& q, const Q& c, RxLook look) {
+  // After a pass that ended with `look`, cut or not: what the device had
+  // completed before is consumed; the receiver may be asked now, too.
+  { Q::Drains(true, look) } -> std::same_as<bool>;
+  { Q::AsksAfter(true, look) } -> std::same_as<bool>;
+  // The receiver may have stopped, and nobody has told.
+  { c.MayHaveStopped() } -> std::same_as<bool>;
+  // Where it is to start. REQUIRES: !empty().
+  { c.head_iova() } -> std::same_as<Iova>;
+  // It was started there.
+  q.ForgetSuspects();
 };
 
 template <class Q>

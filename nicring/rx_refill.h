@@ -116,9 +116,9 @@ Result<void> RxRing<F, M, P, X>::Fill() {
     break;
   }
   const Result<void> published = queue_.Publish();
-  if (published.ok()) return filled;
   // kNoSpace: too few for a ring, for the reason that `filled` holds.
-  if (published.error() == Error::kNoSpace) return filled;
+  unpublished_ = !published.ok() && published.error() != Error::kNoSpace;
+  if (!unpublished_) return filled;
   ++statistics_.rx_sync_failed;
   return published;
 }
@@ -129,7 +129,7 @@ void RxRing<F, M, P, X>::Release() {
   assembly_.End();  // neither delivered nor dropped: it had no end
   queue_.Clear([this](RxArmed* armed) { refill_.Drop(armed, statistics_); });
   refill_.Release(statistics_);
-  masked_ = false;
+  masked_ = unpublished_ = false;
   state_ = ReceiverState::kIdle;
   // An RNR that is still announced does no harm: the receiver is asked.
 }

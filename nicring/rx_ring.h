@@ -25,7 +25,9 @@
 // front of the device, and none is handed back to it. A pass that was cut by
 // its budget drains nothing. An announced RNR counts only when the device says
 // so itself (ReceiverPort::Stopped) *before* the pass; so does one that is told
-// twice, or that the ring had noticed and mended already.
+// twice, or that the ring had noticed and mended already. A poll that finds
+// nothing asks by itself, where the receiver may have met a former stop: who
+// polls without interrupts need not announce anything.
 //
 // An empty pool leaves a hole in the ring, which the next Poll or Refill mends.
 // A frame in several descriptors goes to a ScatterSink (rx_frames.h).
@@ -111,7 +113,7 @@ template <class Format, Mapper MapperType, BufferPool Pool,
 class RxRing {
  public:
   using Queue = typename RxQueueOf<Format, MapperType>::Type;
-  static_assert(RxQueue<Queue> && (Queue::kStops || DoorbellQueue<Queue>));
+  static_assert(StoppingQueue<Queue> || DoorbellQueue<Queue>);
   using Refiller = typename Policies::template Refill<MapperType, Pool>;
   static_assert(RxRefill<Refiller>);
 
@@ -122,7 +124,8 @@ class RxRing {
   ~RxRing() { Release(); }
 
   // kBusy the second time; kInvalidArgument, kLimit, kNoMemory, kUnsupported
-  // for features that the format does not know, the mapper's errors.
+  // for features that the format does not know, the mapper's errors. After an
+  // error the ring is as before.
   Result<void> Init(MapperType* mapper, Pool* pool,
                     const RxRingOptions& options);
 
@@ -137,11 +140,16 @@ class RxRing {
   template <Sink SinkType, class Port>
   RxPollResult Poll(std::size_t budget, SinkType& sink, Port& port);
 
-  // Mends a hole that an empty pool left, and restarts the receiver if that was
-  // all it waited for. For a watchdog; Poll does the same.
+  // Mends a hole that an empty pool left, and restarts the receiver if it has
+  // stopped and no complete frame waits (then HasWork: schedule a poll). For a
+  // watchdog; Poll does the same.
   template <class Port>
   void Refill(Port& port) {
     if (!started()) return;
+    if constexpr (Queue::kStops) {
+      AskReceiver(port);
+      Drain(false, queue_.Look().look);
+    }
     (void)Fill();  // counted; a hole is mended next time
     (void)KeepGoing(port);
   }
@@ -150,13 +158,17 @@ class RxRing {
   // that it schedules. Thread-safe, wait-free; but for destruction.
   void OnRnr() { rnr_.Announce(); }
 
-  // True when a poll would find something. Does not count as one.
+  // True when a poll would find something, or nobody would tell if it did: the
+  // device could not be shown the unmask or new buffers, the look failed, or
+  // the receiver has stopped and waits for the pass that restarts it. Does not
+  // count as a poll.
   bool HasWork() {
     if (!started()) return false;
-    if (masked_) return true;  // nobody would tell: poll, and unmask again
+    if (masked_ || unpublished_ || state_ == ReceiverState::kStopped) {
+      return true;
+    }
     const RxLook look = queue_.Look().look;
-    return look == RxLook::kComplete || look == RxLook::kSkipped ||
-           look == RxLook::kBroken;
+    return look != RxLook::kNothing && look != RxLook::kAtStop;
   }
 
   // The interrupt of a queue that is masked in its own memory (virtio): makes
@@ -240,6 +252,12 @@ class RxRing {
   // rx_refill.h
   template <class Port>
   void AskReceiver(Port& port);
+  // A stopped receiver that a look found to be drained may be restarted.
+  void Drain(bool cut, RxLook look) {
+    if (Queue::Drains(cut, look) && state_ == ReceiverState::kStopped) {
+      state_ = ReceiverState::kDrained;
+    }
+  }
   template <class Port>
   bool KeepGoing(Port& port);
   template <class Port>
@@ -254,7 +272,8 @@ class RxRing {
   RxRingOptions options_;
   ReceiverState state_ = ReceiverState::kIdle;
   RnrFlag<Policies::template Atom> rnr_;
-  bool masked_ = false;  // an unmask did not reach the device
+  bool masked_ = false;       // an unmask did not reach the device
+  bool unpublished_ = false;  // nor did what was pushed
   RxAssembly assembly_;
   RxStatistics statistics_;
 };
@@ -280,16 +299,22 @@ Result<void> RxRing<F, M, P, X>::Init(M* mapper, P* pool,
     const Result<void> room = assembly_.Init(options_.max_parts);
     if (!room.ok()) return room;
   }
-  const Result<void> made = queue_.Init(
-      mapper, {options_.entries, options_.room, options_.base,
-               options_.doorbell_batch, options_.features, options_.chain});
-  if (!made.ok()) return made;
-  const Result<void> refilled = refill_.Init(
-      mapper, pool,
-      {options_.entries, queue_.buffer_bytes(), Queue::kHeaderBytes,
-       Queue::kDirection, options_.copybreak, options_.copies, options_.pages});
-  made_ = refilled.ok();
-  return refilled;
+  Result<void> made =
+      queue_.Init(mapper, {options_.entries, options_.room, options_.base,
+                           options_.doorbell_batch, options_.features,
+                           options_.chain, options_.max_parts});
+  if (made.ok()) {
+    made = refill_.Init(mapper, pool,
+                        {options_.entries, queue_.buffer_bytes(),
+                         Queue::kHeaderBytes, Queue::kDirection,
+                         options_.copybreak, options_.copies, options_.pages});
+  }
+  made_ = made.ok();
+  if (!made_) {  // as before, so that Init can be called again
+    Rebuild(&queue_);
+    Rebuild(&refill_);
+  }
+  return made;
 }
 
 template <class F, Mapper M, BufferPool P, class X>
@@ -323,12 +348,16 @@ RxPollResult RxRing<F, M, P, X>::Poll(std::size_t budget, SinkType& sink,
   }
   if constexpr (Queue::kStops) {
     if (Queue::AsksAfter(result.cut, look)) AskReceiver(port);
-    if (Queue::Drains(result.cut, look) && state_ == ReceiverState::kStopped) {
-      state_ = ReceiverState::kDrained;
-    }
+    Drain(result.cut, look);
   }
   (void)Fill();  // counted; a hole is mended next time
   result.restarted = KeepGoing(port);
+  if constexpr (Queue::kStops) {
+    if (result.done == 0 && look == RxLook::kNothing && !result.cut &&
+        queue_.MayHaveStopped()) {
+      AskReceiver(port);
+    }
+  }
   return result;
 }
 

@@ -11,6 +11,8 @@
 #include <map>
 #include <vector>
 
+#include "nicring/napi.h"
+#include "nicring/page_flip.h"
 #include "testing/rx_bench.h"
 
 namespace dmamap {
@@ -424,6 +426,94 @@ TEST(RxRing, AFailedSyncIsCountedAndTheNextPassGoesOn) {
   EXPECT_GT(failures, 20u);
 }
 
+// The driver of README.md: an interrupt handler, and a Napi.
+template <class B, class N>
+void Serve(B& bench, N& napi, std::size_t budget) {
+  if (!bench.sim->InterruptLine()) return;
+  if ((bench.sim->Acknowledge() & B::Sim::kCauseRnr) != 0) bench.ring.OnRnr();
+  if (!napi.Schedule()) return;
+  for (int passes = 0; passes < 100; ++passes) {
+    const PollOutcome outcome = napi.Poll(
+        budget,
+        [&](std::size_t n) {
+          return bench.ring.Poll(n, bench.sink, bench.registers).done;
+        },
+        [&] { return bench.ring.HasWork(); });
+    if (outcome == PollOutcome::kIdle) return;
+  }
+  ADD_FAILURE() << "polls for ever";
+}
+
+// No watchdog helps here, and no interrupt comes from a receiver that stopped.
+TEST(RxRing, AFailedSyncUnderNapiStopsNothing) {
+  std::uint64_t failures = 0;
+  for (std::size_t budget : {std::size_t{1}, std::size_t{64}}) {
+    for (int n = 1; n < 60; ++n) {
+      Bench<CopyingWorld<FailingMapper>> bench;  // two may be filled
+      bench.Start();
+      Napi napi(&*bench.sim);
+      bench.world->mapper.countdown = n;
+      for (int i = 0; i < 8; ++i) {
+        for (int k = 0; k < 3; ++k) bench.Inject(60);
+        bench.RunDevice();
+        Serve(bench, napi, budget);
+      }
+      const RxStatistics& s = bench.ring.statistics();
+      failures += s.rx_sync_failed + s.rx_mapper_dropped;
+      EXPECT_FALSE(bench.sim->Stopped()) << n;
+      EXPECT_EQ(s.rx_packets + s.rx_mapper_dropped, bench.stored.size()) << n;
+      EXPECT_GE(bench.stored.size(), 8u) << n;
+    }
+  }
+  EXPECT_GT(failures, 40u);
+}
+
+TEST(RxRing, AWatchdogRestartsAReceiverThatNobodyHeardOf) {
+  BenchOptions options;
+  options.entries = 5;
+  Bench<CopyingWorld<FailingMapper>> bench(options);
+  bench.interrupts = false;
+  bench.Start();
+  for (int i = 0; i < 4; ++i) bench.Inject(60);
+  bench.RunDevice();
+  ASSERT_TRUE(bench.sim->Stopped());
+  bench.ring.Refill(bench.registers);
+  EXPECT_TRUE(bench.sim->Stopped());  // complete frames wait: a poll's
+  EXPECT_TRUE(bench.ring.HasWork());
+  EXPECT_EQ(bench.Poll(3).done, 3u);  // cut
+  EXPECT_EQ(bench.ring.state(), ReceiverState::kStopped);
+  bench.world->mapper.countdown = 1;
+  EXPECT_EQ(bench.Poll(64).done, 0u);
+  EXPECT_EQ(bench.ring.statistics().rx_sync_failed, 1u);
+  EXPECT_TRUE(bench.ring.HasWork());
+  bench.ring.Refill(bench.registers);
+  EXPECT_FALSE(bench.sim->Stopped());
+  EXPECT_EQ(bench.ring.state(), ReceiverState::kRunning);
+  bench.Inject(60);
+  bench.RunDevice();
+  EXPECT_EQ(bench.Poll(64).done, 1u);
+  EXPECT_EQ(bench.sink.frames, bench.stored);
+  EXPECT_TRUE(bench.Sound());
+}
+
+struct FlipPolicies : RxPolicies {
+  template <Mapper M, BufferPool P>
+  using Refill = PageFlip<M, P>;
+};
+TEST(RxRing, AnInitThatFailedCanBeRepeated) {
+  FixedPool pool;
+  ASSERT_TRUE(pool.Init({8, 256, 2}).ok());
+  IdentityMapper mapper;
+  RxRing<I8255xFormat, IdentityMapper, FixedPool, FlipPolicies> ring;
+  RxRingOptions options{.entries = 4, .room = 64};
+  options.pages = UINT32_MAX;
+  EXPECT_EQ(ring.Init(&mapper, &pool, options).error(), Error::kOverflow);
+  EXPECT_TRUE(ring.CheckInvariants());
+  options.pages = 0;
+  EXPECT_TRUE(ring.Init(&mapper, &pool, options).ok());
+  EXPECT_EQ(ring.Init(&mapper, &pool, options).error(), Error::kBusy);
+}
+
 // What becomes of one frame of which a device, with room for 64 bytes, reports
 // `reported`.
 struct Outcome {
@@ -519,8 +609,20 @@ struct CountingAccess {
   static inline std::map<const std::byte*, int> complete_loads;
 };
 
-TEST(RxRing, EachFieldOfACompletionIsLoadedOnce) {
-  using Format = BasicI8255xFormat<CountingAccess>;
+// Negative control: loads the count once more, and looks again at a status
+// that it has seen.
+struct LoadsTwice : BasicI8255xFormat<CountingAccess> {
+  static Completion Snapshot(const std::byte* rfd, Status) {
+    (void)Access::Load16(rfd + kCount.offset);
+    return BasicI8255xFormat<CountingAccess>::Snapshot(rfd, LoadStatus(rfd));
+  }
+  using Access = CountingAccess;
+};
+
+// Each of 200 completions or more: loads of a status that says so, and of the
+// count.
+template <class Format>
+void LoadsForEachCompletion(int times) {
   BenchOptions options;
   options.entries = 8;
   options.buffers = 300;  // no address is used twice
@@ -538,11 +640,16 @@ TEST(RxRing, EachFieldOfACompletionIsLoadedOnce) {
   bench.Settle();
   ASSERT_GT(bench.sink.kept.size(), 200u);
   for (const Buffer& buffer : bench.sink.kept) {
-    EXPECT_EQ(CountingAccess::complete_loads[buffer.data + 0], 1);
-    EXPECT_EQ(CountingAccess::loads[buffer.data + 12], 1);
+    EXPECT_EQ(CountingAccess::complete_loads[buffer.data + 0], times);
+    EXPECT_EQ(CountingAccess::loads[buffer.data + 12], times);
     EXPECT_EQ(CountingAccess::loads.count(buffer.data + 2), 0u);   // command
     EXPECT_EQ(CountingAccess::loads.count(buffer.data + 14), 0u);  // size
   }
+}
+
+TEST(RxRing, EachFieldOfACompletionIsLoadedOnce) {
+  LoadsForEachCompletion<BasicI8255xFormat<CountingAccess>>(1);
+  LoadsForEachCompletion<LoadsTwice>(2);  // control
 }
 
 // The device scribbles over every header word it can reach, at any time.

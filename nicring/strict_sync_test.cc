@@ -93,8 +93,8 @@ TEST(StrictSync, E1000) {
       Options(0), SimE1000Options{E1000Layout::kLegacy, 64, 0});
 }
 TEST(StrictSync, IntelAdvanced) {
-  Check<IntelAdvancedFormat, SimE1000<Port>>(
-      Options(0), SimE1000Options{E1000Layout::kAdvanced, 64, 0});
+  Check<IxgbeFormat, SimE1000<Port>>(
+      Options(0), SimE1000Options{E1000Layout::kIxgbe, 64, 0});
 }
 TEST(StrictSync, VirtioSplit) {
   SimVirtioOptions sim;

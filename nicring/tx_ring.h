@@ -36,6 +36,7 @@
 #include "dma/result.h"
 #include "dma/version.h"
 #include "nicring/receiver.h"
+#include "nicring/rx_queue.h"
 #include "nicring/tx_queue.h"
 
 namespace dmamap::inline v0 {
@@ -86,9 +87,15 @@ class TxRing {
   TxRing() = default;
   TxRing(const TxRing&) = delete;
   TxRing& operator=(const TxRing&) = delete;
+  // Unmaps what is still posted; no sink hears of it (Shutdown tells).
+  // REQUIRES: the device cannot reach the ring's memory; the mapper lives.
+  ~TxRing() {
+    if (queue_.frames() != 0) queue_.Clear([](const TxDone&) {});
+  }
 
   // kBusy the second time; kInvalidArgument, also for thresholds that the ring
-  // cannot meet; kLimit, kNoMemory, the mapper's errors.
+  // cannot meet; kLimit, kNoMemory, the mapper's errors. After an error the
+  // ring is as before.
   Result<void> Init(MapperType* mapper, const TxRingOptions& options) {
     if (ready_) return Error::kBusy;
     if (options.entries < 2 || options.max_segments == 0 ||
@@ -98,7 +105,10 @@ class TxRing {
     }
     const Result<void> made =
         queue_.Init(mapper, {options.entries, options.features, options.room});
-    if (!made.ok()) return made;
+    if (!made.ok()) {  // as before, so that Init can be called again
+      Rebuild(&queue_);
+      return made;
+    }
     options_ = options;
     if (options_.wake == 0) {
       const std::uint32_t twice = 2 * options.max_segments;
@@ -187,12 +197,12 @@ class TxRing {
     return result;
   }
 
-  // True when a poll would find a frame that is done. Does not count as one.
+  // True when a poll would find a frame that is done, or nobody would tell if
+  // it did: the device could not be shown the unmask, or the look failed. Does
+  // not count as a poll.
   bool HasWork() {
     if (!started_ || broken_) return false;
-    if (masked_) return true;  // nobody would tell: poll, and unmask again
-    const TxLook look = queue_.Look();
-    return look == TxLook::kComplete || look == TxLook::kBroken;
+    return masked_ || queue_.Look() != TxLook::kNothing;
   }
 
   // As those of RxRing, for a queue that is masked in its own memory (virtio).

@@ -20,6 +20,7 @@
 
 #include "nicring/doorbell_bench_for_test.h"
 #include "nicring/e1000_tx.h"
+#include "nicring/napi.h"
 #include "testing/hostile_e1000.h"
 #include "testing/sim_e1000_tx.h"
 
@@ -334,6 +335,60 @@ TEST(TxRing, AFrameThatStaysMappedIsQuarantined) {
   EXPECT_EQ(bench.sink.fates[TxFate::kQuarantined], 1u);
   EXPECT_TRUE(bench.Sound());
   bench.world.mapper.fail_unmap = false;
+}
+
+TEST(TxRing, ARingThatIsDestroyedLeavesNothingMapped) {
+  CopyingMapper mapper;
+  CopyingMapper::Port port = mapper.port();
+  SimE1000Tx<CopyingMapper::Port> sim(&port);
+  const Bytes memory(60);
+  {
+    TxRing<E1000TxFormat, CopyingMapper> ring;
+    ASSERT_TRUE(ring.Init(&mapper, {8, 3, 4, 0}).ok());
+    ASSERT_TRUE(ring.Start(sim).ok());
+    const TxSegment segment{PhysAddrOf(memory.data()), 60};
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_TRUE(ring.Post({{&segment, 1}, 1}).ok());
+    }
+    sim.Abort();
+  }
+  EXPECT_EQ(mapper.live(), 0u);
+}
+
+// A frame that is done between the last look and the unmask, of which the look
+// that would find it fails.
+TEST(TxRing, AFailedLookAfterTheUnmaskLosesNoEvent) {
+  class FailsNext : public CopyingMapper {
+   public:
+    Result<void> SyncForCpu(const Mapping& m, std::uint64_t offset,
+                            std::uint64_t size) {
+      if (std::exchange(fails, false)) return Error::kBusy;
+      return CopyingMapper::SyncForCpu(m, offset, size);
+    }
+    bool fails = false;
+  };
+  Bench<CopyWorld<FailsNext>> bench;
+  ASSERT_TRUE(bench.ring.Start(bench.sim).ok());
+  ASSERT_TRUE(bench.Post(60).ok());
+  bench.ring.Kick(bench.sim);
+  struct Edge {
+    void Mask() {}
+    void Unmask() {
+      bench->RunDevice();
+      bench->world.mapper.fails = !std::exchange(failed, true);
+    }
+    Bench<CopyWorld<FailsNext>>* bench;
+    bool failed = false;
+  } edge{&bench};
+  Napi napi(&edge);
+  ASSERT_TRUE(napi.Schedule());
+  int passes = 0;
+  while (napi.Poll(
+             64, [&](std::size_t n) { return bench.Poll(n).done; },
+             [&] { return bench.ring.HasWork(); }) == PollOutcome::kAgain) {
+    ASSERT_LT(++passes, 10);
+  }
+  EXPECT_EQ(bench.ring.frames(), 0u);
 }
 
 // --- One load for each report.

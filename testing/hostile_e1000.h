@@ -75,10 +75,10 @@ class HostileE1000 {
 
  private:
   std::uint64_t StatusAt() const {
-    return layout_ == E1000Layout::kAdvanced ? 8 : 12;
+    return layout_ != E1000Layout::kLegacy ? 8 : 12;
   }
   std::uint64_t LengthAt() const {
-    return layout_ == E1000Layout::kAdvanced ? 12 : 8;
+    return layout_ != E1000Layout::kLegacy ? 12 : 8;
   }
   Iova At(std::uint32_t index) const {
     return ring_.descriptors + std::uint64_t{index} * 16;

@@ -6,7 +6,7 @@
 
 // SimE1000: the receiver of an Intel NIC with head and tail registers, as a
 // driver meets it: legacy descriptors (82540EM) or advanced ones with one
-// buffer (82599, I210).
+// buffer, with the error bits of the 82599 or of the I210.
 //
 // Reaches memory through a DevicePort only, one access at a time, in the
 // device's order:
@@ -23,6 +23,9 @@
 //   * A descriptor whose DD is set when it is fetched was not armed anew: the
 //     device uses it, and counts the driver's mistake (stale_descriptors).
 //   * A failed access loses the frame and stops the receiver.
+//   * With whole_frames it stores a frame only if it owns descriptors for all
+//   of
+//     it, and loses it otherwise: as QEMU's e1000 does.
 //
 // Thread-safe if LockType is a real lock: registers are called by the driver's
 // thread, Step and Inject by the device's. Every loop is bounded.
@@ -43,12 +46,13 @@
 
 namespace dmamap::inline v0 {
 
-enum class E1000Layout : std::uint8_t { kLegacy, kAdvanced };
+enum class E1000Layout : std::uint8_t { kLegacy, kIxgbe, kIgb };
 
 struct SimE1000Options {
   E1000Layout layout = E1000Layout::kLegacy;
   std::size_t fifo_frames = 64;  // frames that wait inside the device
   std::size_t data_chunk = 0;    // bytes in one data write; 0: all in one
+  bool whole_frames = false;
 };
 
 struct SimE1000Counters {
@@ -70,8 +74,14 @@ class SimE1000 {
  public:
   // Interrupt cause (ICR): the receiver's timer.
   static constexpr std::uint32_t kCauseRx = 1u << 7;  // RXT0
-  // Error bits for Inject, as in each layout's status word.
-  std::uint32_t CrcError() const { return advanced() ? 1u << 29 : 1u << 8; }
+  // Error bits for Inject, as in each layout's status word: CE, or RXE; and a
+  // wrong TCP checksum, which is no error of the frame: TCPE, or L4E.
+  std::uint32_t CrcError() const {
+    return advanced() ? (igb() ? 1u << 31 : 1u << 29) : 1u << 8;
+  }
+  std::uint32_t TcpChecksumError() const {
+    return advanced() ? (igb() ? 1u << 29 : 1u << 30) : 1u << 13;
+  }
 
   SimE1000(Port* port, const SimE1000Options& options)
       : port_(port), options_(options) {}
@@ -200,9 +210,13 @@ class SimE1000 {
   static constexpr std::uint32_t kDone = 1u << 0;
   static constexpr std::uint32_t kEndOfPacket = 1u << 1;
 
-  bool advanced() const { return options_.layout == E1000Layout::kAdvanced; }
+  bool advanced() const { return options_.layout != E1000Layout::kLegacy; }
+  bool igb() const { return options_.layout == E1000Layout::kIgb; }
   Iova Descriptor() const {
     return ring_.descriptors + std::uint64_t{head_} * 16;
+  }
+  std::uint32_t Owned() const {  // descriptors
+    return tail_ >= head_ ? tail_ - head_ : tail_ + ring_.entries - head_;
   }
   // The word with DD, and the one with the length.
   std::uint64_t StatusAt() const { return advanced() ? 8 : 12; }
@@ -210,6 +224,11 @@ class SimE1000 {
 
   bool StepLocked() {
     if (!running_ || fifo_.empty()) return false;
+    if (phase_ == Phase::kFetch && options_.whole_frames && stored_ == 0 &&
+        fifo_.front().bytes.size() > std::uint64_t{Owned()} * ring_.room) {
+      LoseFrame(&counters_.rx_missed);
+      return true;
+    }
     if (phase_ == Phase::kFetch && head_ == tail_) return false;
     switch (phase_) {
       case Phase::kFetch:
@@ -312,9 +331,9 @@ void SimE1000<Port, LockType>::WriteStatus() {
   ++counters_.descriptors;
   head_ = head_ + 1 == ring_.entries ? 0 : head_ + 1;
   phase_ = Phase::kFetch;
-  causes_ |= kCauseRx;
   stored_ += here_;
   if (!last) return;
+  causes_ |= kCauseRx;
   ++(frame.errors == 0 ? counters_.rx_good : counters_.rx_bad);
   fifo_.pop_front();
   stored_ = 0;

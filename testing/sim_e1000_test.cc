@@ -91,7 +91,7 @@ TEST(SimE1000, LegacyWriteBack) {
 
 TEST(SimE1000, AdvancedWriteBackOverwritesTheAddress) {
   Memory memory;
-  Sim sim(&memory, {E1000Layout::kAdvanced, 64, 0});
+  Sim sim(&memory, {E1000Layout::kIxgbe, 64, 0});
   memory.Arm(0);
   ASSERT_TRUE(sim.Start(kRing).ok());
   sim.Doorbell(1);

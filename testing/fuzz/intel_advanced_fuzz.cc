@@ -14,7 +14,7 @@ const char kTarget[] = "intel_advanced";
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  dmamap::fuzz::FuzzE1000<dmamap::IntelAdvancedFormat>(
-      data, size, dmamap::E1000Layout::kAdvanced);
+  dmamap::fuzz::FuzzE1000<dmamap::IxgbeFormat>(data, size,
+                                               dmamap::E1000Layout::kIxgbe);
   return 0;
 }
