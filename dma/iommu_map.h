@@ -21,6 +21,7 @@
 // ranges may run at the same time.
 
 #include <concepts>
+#include <span>
 
 #include "dma/address.h"
 #include "dma/direction.h"
@@ -52,6 +53,21 @@ concept IommuMap = Invalidator<B> &&
   // a page of it is not mapped.
   { b.Unmap(range) } -> std::same_as<Result<void>>;
 };
+
+// What a backend says that no mapping may be at, and no address handed out: an
+// optional `std::span<const Range> reserved() const`, the same in every call.
+template <class B>
+std::span<const Range> ReservedBy(const B& backend) {
+  if constexpr (requires {
+                  {
+                    backend.reserved()
+                    } -> std::convertible_to<std::span<const Range>>;
+                }) {
+    return backend.reserved();
+  } else {
+    return {};
+  }
+}
 
 }  // namespace dmamap::inline v0
 

@@ -22,6 +22,7 @@
 #include <new>
 
 #include "dma/address.h"
+#include "dma/iommu_map.h"
 #include "dma/mapper.h"
 #include "dma/result.h"
 #include "dma/sync.h"
@@ -54,7 +55,9 @@ class CoherentSpace {
     first_ = Iova(o.bounce_size);
     const auto window = Range::FromFirstLast(first_, o.limit);
     if (!window.ok()) return window.error();
-    return iova_.Init({.window = *window, .page = o.page});
+    return iova_.Init({.window = *window,
+                       .page = o.page,
+                       .reserved = ReservedBy(core_.invalidation)});
   }
 
   Result<CoherentBlock> Allocate(std::uint64_t size) {

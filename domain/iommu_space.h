@@ -84,7 +84,9 @@ class IommuSpace {
     Core::Fence::Prepare();
     const auto made = table_.Init(window, page_, Checker::FirstTag());
     if (!made.ok()) return made;
-    const auto iova = iova_.Init({.window = window, .page = page_});
+    const auto iova = iova_.Init({.window = window,
+                                  .page = page_,
+                                  .reserved = ReservedBy(core_.invalidation)});
     return iova.ok() ? quarantine_.Init(o.flush) : iova;
   }
   Range window() const { return table_.window(); }

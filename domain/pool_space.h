@@ -112,10 +112,11 @@ class PoolSpace {
                             ? Iova((first.value() / part + 1) * part - 1)
                             : window.last();
       const Range own = *Range::FromFirstLast(first, last);
-      if (const auto r = iova_[i].Init({.window = own, .page = page_});
-          !r.ok()) {
-        return r;
-      }
+      const auto r =
+          iova_[i].Init({.window = own,
+                         .page = page_,
+                         .reserved = ReservedBy(core_.invalidation)});
+      if (!r.ok()) return r;
       first = last + 1;
     }
     return Ok();

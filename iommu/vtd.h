@@ -94,6 +94,13 @@ class VtdSpace {
 
   // --- IommuMap ---
   PageSize page() const { return PageSize(); }
+  // Writes of devices to here are interrupts, whatever the tables say: Map
+  // returns kOutOfRange. (VT-d specification, "Handling Requests to Interrupt
+  // Address Range", 3.14 in revision 3.)
+  static constexpr Range kInterrupts =
+      *Range::FromFirstLast(Iova(0xfee0'0000), Iova(0xfeef'ffff));
+  std::span<const Range> reserved() const { return {&kInterrupts, 1}; }
+
   // kOutOfRange also for memory that the device cannot reach. kDevice: a part
   // had been mapped when another failed, and the device may remember it: the
   // addresses must not be used again.
@@ -183,7 +190,9 @@ Result<void> VtdSpace<Unit>::Map(Range range, PhysAddr memory,
                                  Permission permission) {
   if (unit_ == nullptr) return Error::kShutDown;
   if (!range.IsPageAligned(page())) return Error::kInvalidArgument;
-  if (range.last() > tables_.limit()) return Error::kOutOfRange;
+  if (range.last() > tables_.limit() || range.Overlaps(kInterrupts)) {
+    return Error::kOutOfRange;
+  }
   const auto all = PhysRange::FromSize(memory, range.size());
   if (!all.ok()) return Error::kOutOfRange;
   const Result<PhysAddr> bus = unit_->memory().ToBus(*all);
