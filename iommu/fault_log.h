@@ -6,9 +6,9 @@
 
 // What a VT-d unit says about accesses that it blocked.
 //
-// Source: VT-d Architecture Specification, revision 3.3, sections 7.2,
-// "Primary Fault Logging", and 10.4.14, "Fault Recording Registers" (numbers
-// from memory; the bits are those of QEMU 7.2).
+// Source: VT-d Architecture Specification, revision 5.10, sections 7.2.1,
+// "Primary Fault Logging", and 11.4.7.6, "Fault Recording Registers" (numbers
+// by its contents; the bits are those of QEMU 7.2).
 
 #include <cstdint>
 

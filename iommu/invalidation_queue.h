@@ -21,9 +21,10 @@
 // all calls return kDevice, until Start makes it anew, also those that it finds
 // waiting.
 //
-// Source: VT-d Architecture Specification, revision 3.3, sections 6.5.2,
-// "Queued Invalidation Interface", and 6.5.2.1 to 6.5.2.8 for the descriptors;
-// numbers from memory, bits as QEMU 7.2 checks them.
+// Source: VT-d Architecture Specification, revision 5.10: 6.5.2, "Queued
+// Invalidation Interface", descriptors 6.5.2.1 (contexts), 6.5.2.3 (IOTLB),
+// both read there, and 6.5.2.9 (wait; bits as QEMU 7.2 checks them),
+// errors 6.5.2.11.
 //
 // Thread-safe but for Init, Free and Stop. Waiting threads spin: for the unit
 // outside the lock, for room in the queue (85 callers or more at a time) under

@@ -17,9 +17,9 @@
 //         at no other bit
 //
 // Source: Intel Virtualization Technology for Directed I/O, Architecture
-// Specification, revision 3.3, section 9.8, "Second-Level Paging Entries" (9.9
-// in revision 4). Written from memory and from what QEMU 7.2 checks: that bits
-// 63 and 61:52 are ignored at every level is confirmed by QEMU's model alone.
+// Specification, revision 5.10, section 9.8, "Second-Stage Paging Entries",
+// tables 42 to 45. There bit 61 is ignored as long as "Second Stage I/O
+// Read/Write" is off, which legacy mode does not turn on; 62 is reserved.
 //
 // A plain value; everything is constexpr.
 

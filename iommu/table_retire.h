@@ -21,9 +21,10 @@
 // Touches still sees until it is over.
 //
 // Beside them, leaves that were split: hardware may remember one as a whole,
-// and an invalidation of less than that need not make it forget (VT-d: the
-// address mask of a large page's invalidation). They are one range, the hull of
-// all: who invalidates a part of it invalidates all of it (Take, Widen).
+// and an invalidation of less than that need not make it forget (VT-d
+// 6.5.3.3: address mask 9 for 2 MiB, 18 for 1 GiB). They are one range, the
+// hull of all: who invalidates a part of it invalidates all of it (Take,
+// Widen).
 
 #include <algorithm>
 #include <cstddef>

@@ -96,7 +96,7 @@ class VtdSpace {
   PageSize page() const { return PageSize(); }
   // Writes of devices to here are interrupts, whatever the tables say: Map
   // returns kOutOfRange. (VT-d specification, "Handling Requests to Interrupt
-  // Address Range", 3.14 in revision 3.)
+  // Address Range", 3.15 in revision 5.10.)
   static constexpr Range kInterrupts =
       *Range::FromFirstLast(Iova(0xfee0'0000), Iova(0xfeef'ffff));
   std::span<const Range> reserved() const { return {&kInterrupts, 1}; }

@@ -8,11 +8,11 @@
 // bits mean, and how a driver reaches them.
 //
 // Source: Intel Virtualization Technology for Directed I/O, Architecture
-// Specification, revision 3.3, chapter 10, "Register Descriptions" (11 in
-// revision 4): CAP 10.4.2, ECAP 10.4.3, GCMD 10.4.4, GSTS 10.4.5, RTADDR
-// 10.4.6, FSTS 10.4.9, FRCD 10.4.14, IQH, IQT, IQA 10.4.20 to 10.4.22. Section
-// numbers are from memory; offsets and bits are those that QEMU 7.2 answers to,
-// and the capability fields agree with VirtualBox's description of them.
+// Specification, revision 5.10, chapter 11, "Register Descriptions":
+// CAP 11.4.2, ECAP 11.4.3, GCMD 11.4.4.1, GSTS 11.4.4.2, RTADDR 11.4.5,
+// FSTS 11.4.7.1, FRCD 11.4.7.6, IQH, IQT, IQA 11.4.9.1 to 11.4.9.3. Offsets and
+// bits are those that QEMU 7.2 answers to, and the capability fields agree with
+// VirtualBox's description of them; the chapter's own tables were not compared.
 
 #include <concepts>
 #include <cstdint>
@@ -80,8 +80,11 @@ struct VtdCapabilities {
   bool needs_buffer_flush = false;  // RWBF
   bool page_selective = false;      // PSI
   unsigned most_mask = 0;           // MAMV: 2^n pages in one invalidation
-  bool drains_writes = false;       // DWD, DRD: an invalidation may wait for
-  bool drains_reads = false;        //   accesses under way
+  // DWD, DRD: an invalidation waits for accesses under way (6.5.4; always in
+  // units of major version 2). Without, it may be over before one that was
+  // translated has reached memory: old units; their embedder has to know.
+  bool drains_writes = false;
+  bool drains_reads = false;
   std::uint32_t fault_offset = 0;   // FRO, bytes
   std::uint32_t fault_records = 0;  // NFR
   bool snoops = false;              // ECAP.C: walks see the CPU's caches

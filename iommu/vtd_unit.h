@@ -19,9 +19,9 @@
 // Threads: all calls but Init and the destructor at any time. Commands and
 // context tables are under one lock, for setup; invalidations are not.
 //
-// Source: VT-d Architecture Specification, revision 3.3: root and context
-// entries 9.1 and 9.3, changes of the root table 6.6 and 10.4.4, caching mode
-// 6.1. Numbers from memory.
+// Source: VT-d Architecture Specification, revision 5.10: root and context
+// entries 9.1 and 9.3, changes of the root table 6.6, caching mode 6.1, what to
+// invalidate after which change 6.5.3.3 (table 28), write-buffer flushing 6.8.
 
 #include <array>
 #include <atomic>
