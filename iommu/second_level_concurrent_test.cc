@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Threads that map and unmap neighbours, while others free the tables that were
-// taken out.
+// taken out; threads that invalidate while the queue is made anew.
 
 #include <gtest/gtest.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -19,6 +20,7 @@
 #include "dma/direction.h"
 #include "iommu/bus_memory.h"
 #include "iommu/second_level.h"
+#include "iommu/vtd.h"
 
 namespace dmamap {
 namespace {
@@ -156,6 +158,81 @@ void MergeAndSplit(bool regions) {
   EXPECT_EQ(s.tables_retired + s.spares + s.tables_empty, 0u);
   EXPECT_GT(s.merges, 100u);
   EXPECT_GT(s.splits, 100u);
+}
+
+// Registers of a unit that answers waits in the write of the tail, unless it is
+// mute; thread-safe.
+class TinyUnit {
+ public:
+  std::atomic<bool> mute{false};
+
+  std::uint32_t Read32(std::uint32_t at) {
+    return at == 0x1c ? status_.load() : 0;
+  }
+  std::uint64_t Read64(std::uint32_t at) {
+    if (at == 0x10) return 3;  // coherent, and has a queue
+    if (at != 0x08) return 0;
+    return 6 | 6u << 8 | std::uint64_t{47} << 16 | std::uint64_t{0x22} << 24 |
+           std::uint64_t{1} << 39 | std::uint64_t{18} << 48;
+  }
+  void Write32(std::uint32_t at, std::uint32_t value) {
+    if (at != 0x18) return;
+    status_ = (status_ & 0x4000'0000u) | (value & 0xc400'0000u);
+    if ((value & 0x0400'0000u) == 0) head_ = 0;
+  }
+  void Write64(std::uint32_t at, std::uint64_t value) {
+    if (at == 0x90) queue_ = value;
+    if (at != 0x88 || (status_ & 0x0400'0000u) == 0) return;
+    for (; head_ != (value >> 4 & 255); head_ = (head_ + 1) & 255) {
+      const auto* const d = reinterpret_cast<const std::uint64_t*>(
+          PointerTo(PhysAddr(queue_ + head_ * 16)));
+      if ((d[0] & 15) != 5 || mute) continue;
+      // release: what came before the wait is done.
+      std::atomic_ref<std::uint32_t>(
+          *reinterpret_cast<std::uint32_t*>(PointerTo(PhysAddr(d[1]))))
+          .store(static_cast<std::uint32_t>(d[0] >> 32),
+                 std::memory_order_release);
+    }
+  }
+
+ private:
+  std::atomic<std::uint64_t> queue_{0};
+  std::atomic<std::uint64_t> head_{0};
+  std::atomic<std::uint32_t> status_{0};
+};
+
+TEST(VtdConcurrent, RecoverBesideInvalidations) {
+  using Unit = VtdUnit<TinyUnit, LinearMemory<HeapPages>>;
+  TinyUnit registers;
+  LinearMemory<HeapPages> memory;
+  Unit unit;
+  ASSERT_TRUE(unit.Init(&registers, &memory, {.polls = 2000}).ok());
+  VtdSpace<Unit> space;
+  ASSERT_TRUE(space.Init(&unit, {.address_bits = 48}).ok());
+  const Range page = *Range::FromSize(Iova(0x1000), 4096);
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> good{0};
+  std::atomic<std::uint64_t> bad{0};
+  const auto invalidate = [&] {
+    while (!stop) ++(space.Invalidate(page).ok() ? good : bad);
+  };
+  std::thread first(invalidate);
+  std::thread second(invalidate);
+  for (int i = 0; i < 100; ++i) {
+    registers.mute = true;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    registers.mute = false;
+    EXPECT_TRUE(unit.Recover().ok());
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  stop = true;
+  first.join();
+  second.join();
+  EXPECT_TRUE(unit.Recover().ok());
+  EXPECT_TRUE(space.Invalidate(page).ok());
+  EXPECT_TRUE(unit.CheckInvariants());
+  EXPECT_GT(good, 0u);
+  EXPECT_GT(bad, 0u);
 }
 
 TEST(SecondLevelConcurrent, MergeAndSplitByPage) { MergeAndSplit(false); }
