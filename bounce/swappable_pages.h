@@ -25,6 +25,7 @@
 //
 // Thread-safe; one swap at a time. Progress: blocking.
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -108,7 +109,8 @@ class SwappablePages {
     for (;;) {
       {
         Guard guard(lock_);
-        wanted = out_[Index(Other(to))];
+        // One at least: a home that has none to give is no home.
+        wanted = std::max<std::uint64_t>(out_[Index(Other(to))], 1);
         if (wanted <= reserved_) {
           home_ = to;
           swap_to_ = to;

@@ -15,7 +15,8 @@
 //
 // FreeCoherent goes the way of Unmap: entry gone, Invalidate, memory, address.
 // If the invalidation fails, memory and address stay taken until the domain is
-// destroyed.
+// destroyed; and so they do when a block cannot be made and cannot be taken
+// back.
 
 #include <cstddef>
 #include <cstdint>
@@ -69,9 +70,10 @@ class CoherentSpace {
       core_.GiveQuota();
       return iova.error();
     }
-    const Result<CoherentBlock> block = AllocateAt(*iova, size, pages);
+    bool kept = false;
+    const Result<CoherentBlock> block = AllocateAt(*iova, size, pages, &kept);
     if (!block.ok()) {
-      (void)iova_.Free(*iova, pages).ok();
+      if (!kept) (void)iova_.Free(*iova, pages).ok();
       core_.GiveQuota();
     }
     return block;
@@ -140,8 +142,9 @@ class CoherentSpace {
     return PhysAddrOf(&record).value();
   }
 
+  // After an error that sets *kept memory and address are in quarantine.
   Result<CoherentBlock> AllocateAt(Iova iova, std::uint64_t size,
-                                   std::uint64_t pages) {
+                                   std::uint64_t pages, bool* kept) {
     const Result<std::byte*> memory =
         core_.fixed_pages().Allocate(page_, pages);
     if (!memory.ok()) return memory.error();
@@ -152,26 +155,33 @@ class CoherentSpace {
       record->block = {iova, *memory, size};
       record->pages = pages;
       const CoherentBlock block = record->block;
-      result = Publish(*record);
+      result = Publish(*record, kept);
       if (result.ok()) return block;
+      if (*kept) return result.error();
     }
     delete record;
     core_.fixed_pages().Free(*memory, page_, pages);
     return result.error();
   }
 
-  Result<void> Publish(Record& record) {
+  Result<void> Publish(Record& record, bool* kept) {
     Guard guard(core_.lock);
     if (!core_.IsOpen()) return Error::kShutDown;
-    const auto added =
+    const Result<void> added =
         core_.iotlb.Add({record.Bytes(), PhysAddrOf(record.block.cpu),
-                         Permission::kReadWrite, Token(record)});
-    if (!added.ok()) return added;
+                         Permission::kReadWrite, Token(record)},
+                        kept);
+    if (!added.ok() && !*kept) return added;
+    record.live = added.ok();
     record.next = head_;
     if (head_ != nullptr) head_->previous = &record;
     head_ = &record;
-    ++core_.coherent;
-    return Ok();
+    if (added.ok()) {
+      ++core_.coherent;
+    } else {
+      core_.CountQuarantined();
+    }
+    return added;
   }
 
   // Finds the record and takes the block out of the device's reach.

@@ -25,6 +25,8 @@ template <class Invalidation>
 class CoherentTable : public Iotlb {
  public:
   explicit CoherentTable(Invalidation&) {}
+
+  Result<void> Add(const IotlbEntry& entry, bool*) { return Iotlb::Add(entry); }
 };
 
 // The device looks up in `Backend`, by whole pages. REQUIRES: entries begin on
@@ -34,17 +36,16 @@ class CoherentTable<Backend> : public Iotlb {
  public:
   explicit CoherentTable(Backend& backend) : backend_(backend) {}
 
-  // As Iotlb::Add, and as Backend::Map.
-  Result<void> Add(const IotlbEntry& entry) {
+  // As Iotlb::Add, and as Backend::Map. After an error that sets *kept the
+  // device may reach the memory, and it cannot be taken away from it.
+  Result<void> Add(const IotlbEntry& entry, bool* kept) {
     const Result<void> added = Iotlb::Add(entry);
     if (!added.ok()) return added;
     const Range pages = PagesOf(entry.range);
     Result<void> done = backend_.Map(pages, entry.address, entry.permission);
     if (done.ok()) {
       done = backend_.SyncMap(pages);
-      // A device that does not forget it may not have it taken away either:
-      // then it stays, and FreeCoherent finds out again.
-      if (!done.ok() && !Forget(pages)) done = Ok();
+      if (!done.ok()) *kept = !Forget(pages);
     }
     if (!done.ok()) (void)RemoveExact(entry.range, entry.token).ok();
     return done;

@@ -45,9 +45,10 @@
 // before it calls Translate on.
 //
 // Errors common to all: kShutDown before Init and (to the driver; the device
-// finds nothing mapped) after Shutdown;
-// kInvalidArgument; kUnsupported when Memory cannot reach a byte of a buffer.
-// A call that fails has changed nothing; the exceptions say so.
+// finds nothing mapped) after Shutdown; kInvalidArgument; kUnsupported when
+// Memory cannot reach a byte of a buffer. A call that fails has changed
+// nothing; the exceptions say so, and each Map that fails as the Invalidation
+// does is one: the device may keep the buffer (docs/modes.md).
 
 #include <atomic>
 #include <cstddef>
@@ -105,11 +106,11 @@ class Domain {
   static constexpr bool kOverwrittenSyncsNothing = true;
 
   // Shows `size` bytes (not 0) from `buffer`. kNoSpace, kNoMemory, kOverflow,
-  // kLimit (max_mappings). kDeviceOverwritesAll goes with kFromDevice only.
-  // Map and Unmap take time for each page of `size`, touched or not, and Map 64
-  // bytes for each, kept until the destructor: 1 TiB in pages of 4 KiB takes
-  // seconds and 16 GiB. Bound a size that somebody else chooses, or the
-  // bounce_size, which bounds them all.
+  // kLimit (max_mappings); in modes but kBounce as PageSource and IommuMap
+  // fail. kDeviceOverwritesAll goes with kFromDevice only. Map and Unmap take
+  // time for each page of `size`, touched or not, and Map 64 bytes for each,
+  // kept until the destructor: 1 TiB in pages of 4 KiB takes seconds and 16
+  // GiB. Bound a size that somebody else chooses, or the bounce_size.
   [[gnu::always_inline]] Result<Mapping> Map(
       PhysAddr buffer, std::uint64_t size, Direction direction,
       MapAttributes attributes = MapAttributes::kNone, BufferOwner owner = {}) {
@@ -237,8 +238,8 @@ class Domain {
   // The page that holds `at`, for a device process that maps whole pages: with
   // stream mappings the bounce page, made if need be and filled from every
   // mapping on it; above bounce_size the coherent page. kNotMapped when nothing
-  // is mapped on that page; else as the PageSource fails. Good until Reclaim.
-  // Its permission is that of all mappings on it, together: on a page that
+  // is mapped on that page; else as the PageSource fails. Good until no mapping
+  // lies on it. Its permission is that of all of them together: on a page that
   // several share, guarantee 2 goes before permissions, and a mapping that the
   // device may only write to shows its original bytes to one that may read a
   // neighbour (or to any process whose mmap cannot be write-only). Translate

@@ -26,6 +26,20 @@
 #include "domain/segments.h"
 
 namespace dmamap::inline v0 {
+namespace internal {
+
+// What a Map of a list that fails says: `error`, or why the device may keep
+// what was mapped of it. It was told none of the addresses: nothing to copy
+// back.
+template <class DomainType>
+Error UndoScatter(DomainType& domain, std::span<const Mapping> made,
+                  Error error) {
+  const Result<void> undone =
+      domain.UnmapScatter(made, MapAttributes::kSkipSync);
+  return undone.ok() ? error : undone.error();
+}
+
+}  // namespace internal
 
 template <class Policies>
 Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
@@ -44,11 +58,8 @@ Result<void> Domain<Policies>::MapScatter(std::span<const ScatterEntry> list,
       mappings[i] = *m;
       continue;
     }
-    // The device was told none of these addresses: nothing to copy back.
-    if (i != 0) {
-      (void)UnmapScatter(mappings.first(i), MapAttributes::kSkipSync).ok();
-    }
-    return m.error();
+    if (i == 0) return m.error();
+    return internal::UndoScatter(*this, mappings.first(i), m.error());
   }
   return Ok();
 }
@@ -62,8 +73,7 @@ Result<std::size_t> Domain<Policies>::MapScatter(
   if (!mapped.ok()) return mapped.error();
   const auto made = mappings.first(list.size());
   const auto count = ToSegments(made, options_.segments, segments);
-  // The device was told none of these addresses.
-  if (!count.ok()) (void)UnmapScatter(made, MapAttributes::kSkipSync).ok();
+  if (!count.ok()) return internal::UndoScatter(*this, made, count.error());
   return count;
 }
 

@@ -72,8 +72,10 @@ Result<void> IommuSpace<Policies>::Show(Slot& slot, Range body, PhysAddr buffer,
   if (done.ok() && !core_.IsOpen(std::memory_order_seq_cst)) {
     done = Error::kShutDown;
   }
-  if (!done.ok()) *kept = Undo(slot, layout, mapped);
-  return done;
+  if (done.ok()) return done;
+  const Result<void> gone = Undo(slot, layout, mapped);
+  *kept = !gone.ok();
+  return gone.ok() ? done : gone;
 }
 
 template <class Policies>
@@ -141,8 +143,8 @@ Result<void> IommuSpace<Policies>::MapParts(const Slot& slot,
 }
 
 template <class Policies>
-bool IommuSpace<Policies>::Undo(Slot& slot, const IommuLayout& layout,
-                                std::size_t mapped) {
+Result<void> IommuSpace<Policies>::Undo(Slot& slot, const IommuLayout& layout,
+                                        std::size_t mapped) {
   Result<void> gone;
   if (mapped != 0) {
     const Range made = *Range::FromFirstLast(
@@ -153,11 +155,11 @@ bool IommuSpace<Policies>::Undo(Slot& slot, const IommuLayout& layout,
   if (!gone.ok()) {
     core_.CountQuarantined();
     table_.Become(slot, SlotState::kQuarantined);
-    return true;
+    return gone;
   }
   FreePages(slot);
   table_.Become(slot, SlotState::kFree);
-  return false;
+  return Ok();
 }
 
 template <class Policies>

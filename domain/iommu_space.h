@@ -152,12 +152,16 @@ class IommuSpace {
   }
   bool IsInUse() const {
     bool used = false;
+    std::uint64_t retired = 0;
     ForEachMapping([&](const Shown& m) {
-      used = used || (m.word.state() != SlotState::kQuarantined &&
-                      m.word.state() != SlotState::kRetired);
+      const SlotState state = m.word.state();
+      retired += state == SlotState::kRetired ? 1 : 0;
+      used = used ||
+             (state != SlotState::kQuarantined && state != SlotState::kRetired);
     });
     ForEachReservation([&](Range, std::uint32_t) { used = true; });
-    return used;
+    // One that is not in the queue yet: its Unmap is under way.
+    return used || retired > waiting();
   }
   // Gives up every live mapping: all it has stays taken. REQUIRES: no other
   // call is under way.
@@ -200,7 +204,7 @@ class IommuSpace {
   }
 
   // Making: record, bounce pages, tables. Ends kFilling; or it has undone all,
-  // and `slot` is kFree, or, *kept, in quarantine.
+  // and `slot` is kFree, or, *kept, in quarantine with the error of that.
   Result<void> Show(Slot& slot, Range body, PhysAddr buffer, SlotShape shape,
                     std::uint64_t* bytes, bool* kept);
   Result<void> MakePages(Slot& slot, const IommuLayout& layout);
@@ -208,8 +212,8 @@ class IommuSpace {
                          SlotShape shape, std::uint64_t* bytes);
   Result<void> MapParts(const Slot& slot, const IommuLayout& layout, Range body,
                         PhysAddr buffer, SlotShape shape, std::size_t* mapped);
-  // Undoes the first `mapped` parts, and the record. True: it could not.
-  bool Undo(Slot& slot, const IommuLayout& layout, std::size_t mapped);
+  // Undoes the first `mapped` parts, and the record; else quarantine.
+  Result<void> Undo(Slot& slot, const IommuLayout& layout, std::size_t mapped);
 
   std::byte* MemoryOf(const Slot& slot, const IommuPart& part) const {
     return part.at_tail ? slot.tail : slot.head;

@@ -41,10 +41,13 @@ class MapCost {
 
   void Init(const AutomaticOptions& options) {
     options_ = options;
-    Set(kMap, options.map_ns * kUnit / 2);
-    Set(kUnmap, options.map_ns * kUnit / 2);
-    Set(kCopyAtMap, options.copy_ns_per_kib * kUnit / 2);
-    Set(kCopyAtUnmap, options.copy_ns_per_kib * kUnit / 2);
+    const std::uint64_t map = std::min(options.map_ns, kMostNs) * kUnit;
+    const std::uint64_t copy =
+        std::min(options.copy_ns_per_kib, kMostNs) * kUnit;
+    Set(kMap, map / 2);
+    Set(kUnmap, map / 2);
+    Set(kCopyAtMap, copy / 2);
+    Set(kCopyAtUnmap, copy / 2);
     limit_.store(Meet(), std::memory_order_relaxed);  // nobody else is there
   }
 
@@ -86,6 +89,8 @@ class MapCost {
   static constexpr std::uint64_t kUnit = 16;     // of a ns
   static constexpr std::uint64_t kSampled = 32;  // two in so many
   static constexpr std::uint64_t kLeast = 256;   // bytes
+  // What is believed to take longer takes as long: Meet must not wrap.
+  static constexpr std::uint64_t kMostNs = std::uint64_t{1} << 40;
 
   // relaxed throughout: estimates, which order nothing.
   std::uint64_t Get(Step step) const {

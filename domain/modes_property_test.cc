@@ -43,6 +43,7 @@ constexpr std::uint64_t kBounceSize = 160 * kPage;
 constexpr std::size_t kBuffers = 10;
 constexpr std::size_t kStride = 2048;
 constexpr std::byte kSecret{0xEE};
+constexpr std::byte kRefused{0xDD};
 constexpr auto kNone = MapAttributes::kNone;
 constexpr auto kSkip = MapAttributes::kSkipSync;
 constexpr auto kOverwrites = MapAttributes::kDeviceOverwritesAll;
@@ -69,6 +70,7 @@ enum class Kind : int {
   kFailingMap,
   kReclaim,
   kCoherent,
+  kMapWithHole,
   kCount,
 };
 
@@ -99,7 +101,8 @@ struct Waiting {
 };
 
 std::byte Value(std::uint64_t n) {
-  return static_cast<std::byte>(1 + n % 200);  // neither 0 nor kSecret
+  // Neither 0 nor kSecret nor kRefused.
+  return static_cast<std::byte>(1 + n % 200);
 }
 
 template <class DomainType>
@@ -157,6 +160,8 @@ class World {
         return;
       case Kind::kCoherent:
         return Coherent(op);
+      case Kind::kMapWithHole:
+        return MapWithHole(op);
       case Kind::kFailingMap:
         domain_.invalidation().map_fails_in = op.a % 3;
         Map(op, 1 + op.which % 3);
@@ -372,6 +377,35 @@ class World {
       }
     }
     if (!r.ok()) RC_ASSERT(IsRefusal(r.error()));
+  }
+  // Of a buffer with a byte that cannot be reached, which a mode may have to
+  // copy: if it is refused, the device reaches nothing of it.
+  void MapWithHole(const Op& op) {
+    const std::size_t buffer = FreeBuffer(op.which, {});
+    if (buffer == kBuffers) return;
+    const std::size_t at = buffer * kStride + op.a % 600;
+    const std::uint64_t size = 1 + op.b % 1200;
+    for (std::uint64_t k = 0; k < size; ++k) Put(at + k, kRefused);
+    const std::uint64_t before = RefusedInReach();
+    const Direction direction = DirectionOf(op.c);
+    domain_.memory().hole = PhysRange::Byte(arena_.at(at + op.c % size));
+    const auto r = domain_.Map(arena_.at(at), size, direction);
+    domain_.memory().hole.reset();
+    if (r.ok()) return Added({*r, at, false, {}}, kNone);
+    RC_ASSERT(r.error() == Error::kUnsupported || IsRefusal(r.error()));
+    RC_ASSERT(RefusedInReach() <= before);
+    for (std::uint64_t k = 0; k < size; ++k) Put(at + k, kSecret);
+  }
+  std::uint64_t RefusedInReach() {
+    std::uint64_t bytes = 0;
+    for (const auto& [number, entry] : domain_.invalidation().remembered()) {
+      (void)number;
+      if (arena_.range().Contains(entry.memory)) continue;
+      const std::byte* const page = PointerTo(entry.memory);
+      bytes +=
+          static_cast<std::uint64_t>(std::count(page, page + kPage, kRefused));
+    }
+    return bytes;
   }
   static bool IsRefusal(Error e) {
     return e == Error::kNoSpace || e == Error::kLimit || e == Error::kNoMemory;

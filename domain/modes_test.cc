@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "domain/domain.h"
@@ -261,6 +263,13 @@ TEST_P(EveryMode, ForcedTeardownReportsAndEnds) {
       domain.Shutdown([&](const Leak&) { ++leaks; }, Teardown::kForce).ok());
   EXPECT_EQ(leaks, 1u);
   EXPECT_EQ(domain.stats().live, 0u);
+  std::byte seen{};
+  for (const std::uint64_t at : {0u, 8999u}) {  // its first and last page
+    EXPECT_FALSE(domain.Translate(m->iova + at, 1, Permission::kRead).ok());
+    EXPECT_FALSE(port.Read(m->iova + at, &seen, 1).ok());
+    EXPECT_FALSE(
+        domain.invalidation().Lookup(m->iova + at, Permission::kRead).ok());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -463,6 +472,156 @@ TEST_F(Tables, PooledPagesComeBackWhenTheDeviceDoesNotForget) {
   domain.invalidation().fail_invalidation = false;
   EXPECT_EQ(domain.ReclaimIdle(), 1u) << "out of the tables already";
   EXPECT_EQ(domain.pages().inner.in_use(), 0u);
+}
+
+// A page that the device was not told of is no page for the next mapping.
+TEST_F(Tables, PooledAsksAgainForAPageThatTheDeviceMayNotUse) {
+  Init(DomainMode::kPooled);
+  for (int i = 0; i < 2; ++i) {
+    domain.invalidation().sync_fails_in = 0;
+    EXPECT_EQ(ErrorOf(domain.Map(arena.at(0), 200, kTo)), Error::kDevice);
+    EXPECT_EQ(domain.invalidation().sync_fails_in, kNever);  // it was asked
+  }
+  const auto m = domain.Map(arena.at(0), 200, kTo);
+  ASSERT_TRUE(m.ok());
+  EXPECT_EQ(*Reach(m->iova), std::byte{0xEE});
+  EXPECT_TRUE(domain.Unmap(*m).ok());
+}
+
+// When the undo fails too, the caller hears that the device keeps the buffers.
+TEST_F(Tables, AListThatCannotBeTakenBackSaysSo) {
+  Init(DomainMode::kDirect);
+  const ScatterEntry list[] = {{arena.at(0), kSmall},
+                               {arena.at(kSmall), kSmall},
+                               {arena.at(0), std::uint64_t{1} << 20}};
+  std::array<Mapping, 3> maps;
+  EXPECT_EQ(ErrorOf(domain.MapScatter(list, kBoth, maps)), Error::kNoSpace);
+  EXPECT_EQ(domain.stats().quarantined, 0u);
+  domain.invalidation().fail_invalidation = true;
+  EXPECT_EQ(ErrorOf(domain.MapScatter(list, kBoth, maps)), Error::kDevice);
+  EXPECT_EQ(domain.stats().quarantined, 2u);
+  // So does a single one whose tables had it.
+  domain.invalidation().sync_fails_in = 0;
+  EXPECT_EQ(ErrorOf(domain.Map(arena.at(0), kSmall, kBoth)), Error::kDevice);
+  EXPECT_EQ(domain.stats().quarantined, 3u);
+}
+
+// A coherent block that the device may not use, and may not lose either.
+TEST_F(Tables, ACoherentBlockThatCannotBeTakenBackIsQuarantine) {
+  Init(DomainMode::kDirect);
+  domain.invalidation().sync_fails_in = 0;
+  EXPECT_EQ(ErrorOf(domain.AllocateCoherent(100)), Error::kDevice);
+  EXPECT_EQ(domain.stats().quarantined, 0u);
+  EXPECT_TRUE(domain.invalidation().remembered().empty());
+  domain.invalidation().sync_fails_in = 0;
+  domain.invalidation().fail_invalidation = true;
+  EXPECT_EQ(ErrorOf(domain.AllocateCoherent(100)), Error::kDevice);
+  EXPECT_EQ(domain.stats().quarantined, 1u);
+  EXPECT_EQ(domain.stats().coherent, 0u);
+  ASSERT_EQ(domain.invalidation().remembered().size(), 1u);
+  // What the device remembers is nobody else's: neither address nor memory.
+  domain.invalidation().fail_invalidation = false;
+  const auto [page, entry] = *domain.invalidation().remembered().begin();
+  const auto block = domain.AllocateCoherent(100);
+  ASSERT_TRUE(block.ok());
+  EXPECT_NE(block->iova.value() / kSmall, page);
+  EXPECT_NE(PhysAddrOf(block->cpu), entry.memory);
+  EXPECT_TRUE(domain.FreeCoherent(*block).ok());
+}
+
+// Memory of which one byte cannot be reached.
+struct MemoryWithAHole {
+  MemoryWindow Open(PhysAddr at, std::size_t size) {
+    const std::size_t n = std::min<std::size_t>(size, 64 - at.value() % 64);
+    if (at.value() <= hole && hole < at.value() + n) return {};
+    return {PointerTo(at), n};
+  }
+  void Close(const MemoryWindow&) {}
+  std::uint64_t hole = 0;
+};
+struct HolePolicies : testing_parts::TablePolicies {
+  using Memory = MemoryWithAHole;
+};
+
+// A Map that fails leaves nothing of the buffer on pages that the device may
+// read already.
+TEST(PooledMap, ThatFailsShowsNothing) {
+  constexpr std::uint64_t kSmall = Tables::kSmall;
+  Domain<HolePolicies> domain;
+  DomainOptions o;
+  o.limit = Iova(128 * kSmall - 1);
+  o.bounce_size = 64 * kSmall;
+  o.page = *PageSize::FromBytes(kSmall);
+  o.bounce_page = o.page;
+  o.mode = DomainMode::kPooled;
+  ASSERT_TRUE(domain.Init(o).ok());
+  Arena arena(16 * kSmall);
+  std::memset(arena.data(), 0, arena.size());
+  std::vector<Mapping> all;  // every page of the part, so that each is known
+  for (;;) {
+    const auto m = domain.Map(arena.at(0), kSmall, kTo);
+    if (!m.ok()) break;
+    all.push_back(*m);
+  }
+  ASSERT_FALSE(all.empty());
+  for (const Mapping& m : all) ASSERT_TRUE(domain.Unmap(m).ok());
+  std::memset(arena.data(), 0xEE, arena.size());
+  domain.memory().hole = arena.at(kSmall + 150).value();
+  EXPECT_EQ(ErrorOf(domain.Map(arena.at(0), 2 * kSmall, kTo)),
+            Error::kUnsupported);
+  std::uint64_t seen = 0;
+  for (const auto& [page, entry] : domain.invalidation().remembered()) {
+    const std::byte* const memory = PointerTo(entry.memory);
+    seen += static_cast<std::uint64_t>(
+        std::count(memory, memory + kSmall, std::byte{0xEE}));
+  }
+  EXPECT_EQ(seen, 0u);
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
+// Runs a hook in the middle of a deferred Unmap, before its address waits.
+struct HookedAllocator : StandardAllocator {
+  static inline std::function<void()> hook;
+  Result<void> Retire(Iova first, std::uint64_t pages) {
+    if (hook) std::exchange(hook, nullptr)();
+    return StandardAllocator::Retire(first, pages);
+  }
+};
+template <class Base>
+struct Hooked : Base {
+  using Allocator = HookedAllocator;
+};
+template <class DomainType>
+void ShutdownDuringUnmap(DomainMode mode) {
+  auto domain = std::make_unique<DomainType>();
+  DomainOptions o;
+  o.limit = Iova(512 * Tables::kSmall - 1);
+  o.bounce_size = 256 * Tables::kSmall;
+  o.page = *PageSize::FromBytes(Tables::kSmall);
+  o.bounce_page = o.page;
+  o.mode = mode;
+  o.flush.mode = FlushMode::kDeferred;
+  ASSERT_TRUE(domain->Init(o).ok());
+  Arena arena(4096);
+  const auto m = domain->Map(arena.at(0), 100, kBoth);
+  ASSERT_TRUE(m.ok());
+  bool ran = false;
+  HookedAllocator::hook = [&] {
+    ran = true;
+    EXPECT_EQ(ErrorOf(domain->Shutdown([](const Leak&) {})), Error::kBusy);
+  };
+  EXPECT_TRUE(domain->Unmap(*m).ok());
+  EXPECT_TRUE(ran);
+  EXPECT_EQ(domain->stats().waiting, 1u);
+  EXPECT_TRUE(domain->Shutdown([](const Leak&) {}).ok());
+  EXPECT_EQ(domain->stats().waiting, 0u);
+}
+TEST(ShutdownDuringAnUnmap, IsRefused) {
+  ShutdownDuringUnmap<Domain<Hooked<DomainPolicies>>>(DomainMode::kBounce);
+  ShutdownDuringUnmap<Domain<Hooked<testing_parts::TablePolicies>>>(
+      DomainMode::kDirect);
+  ShutdownDuringUnmap<Domain<Hooked<testing_parts::TablePolicies>>>(
+      DomainMode::kUnalignedEnds);
 }
 
 TEST_F(Tables, TooLittleMemoryReclaimsIdlePagesFirst) {
@@ -825,6 +984,17 @@ TEST(MapCost, MovesWhenWhatIsMeasuredIsFarOff) {
   }
   EXPECT_LT(cost.limit(), first);
   EXPECT_GT(cost.moves(), 2u);
+}
+
+TEST(MapCost, NoGuessIsTooLarge) {
+  internal::MapCost<> cost;
+  const std::uint64_t most = std::uint64_t{256} << 10;
+  for (unsigned bit = 20; bit < 64; ++bit) {
+    cost.Init({.map_ns = std::uint64_t{1} << bit, .never_copy = most});
+    EXPECT_EQ(cost.limit(), most);
+    cost.Init({.copy_ns_per_kib = std::uint64_t{1} << bit});
+    EXPECT_LE(cost.limit(), 1u);
+  }
 }
 
 TEST(MapCost, GuessesStandWithoutAClock) {

@@ -65,6 +65,7 @@ struct alignas(kCacheLine) PoolSlot {
   // Who has the word has the rest.
   PlainFor<Atom, std::byte*> memory{nullptr};
   PlainFor<Atom, bool> mapped{false};  // in the tables
+  PlainFor<Atom, bool> ready{false};   // and the device may use them (SyncMap)
   // What was copied here, or zeroed for a mapping: [dirty_first, dirty_end).
   PlainFor<Atom, std::uint32_t> dirty_first{0};
   PlainFor<Atom, std::uint32_t> dirty_end{0};
@@ -166,11 +167,16 @@ class PoolSpace {
     });
     return used;
   }
-  // Gives up every live mapping: its pages stay taken. REQUIRES: no other call
-  // is under way.
+  // Gives up every live mapping: its pages leave the tables and stay taken.
+  // REQUIRES: no other call is under way; an invalidation follows.
   void Abandon() {
     ForEachMapping([this](const Shown& m) {
       if (!m.word.is_live()) return;
+      const Iova first = m.b.slots.first();
+      for (std::uint64_t i = Pages(*m.slot); i-- > 0;) {
+        const Iova at = first + (i << page_.shift());
+        TakeOut(*table_.SlotAt(at), at);
+      }
       core_.CountQuarantined();
       core_.counters.CountUnmap(0);
       table_.Become(*m.slot, SlotState::kQuarantined);
@@ -199,7 +205,10 @@ class PoolSpace {
   Result<Slot*> Hold(Iova first, std::uint64_t pages, std::uint64_t size,
                      PhysAddr buffer, SlotShape shape);
   Result<void> Furnish(Slot& slot, Iova at, Permission permission);
+  Result<void> Enter(Slot& slot, Range page, Permission permission);
   void LetGo(Iova first, std::uint64_t pages);
+  void Scrub(Iova first, std::uint64_t pages);
+  bool TakeOut(Slot& slot, Iova at);
   Result<void> EndOne(const Mapping& mapping, MapAttributes attributes);
   void FreeIdle(Sweep& sweep);
 

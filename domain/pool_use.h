@@ -52,6 +52,7 @@ Result<Mapping> PoolSpace<Policies>::Map(PhysAddr buffer, std::uint64_t size,
       return Mapping{*first + head, size, direction,
                      table_.Become(**slot, SlotState::kLive)};
     }
+    Scrub(*first, pages);
     LetGo(*first, pages);
   }
   (void)iova.Free(*first, pages).ok();
@@ -89,8 +90,22 @@ auto PoolSpace<Policies>::Hold(Iova first, std::uint64_t pages,
 template <class Policies>
 Result<void> PoolSpace<Policies>::Furnish(Slot& slot, Iova at,
                                           Permission permission) {
-  if (slot.mapped) [[likely]]
+  if (slot.ready) [[likely]]
     return Ok();
+  const Range page = Range::Byte(at).RoundOutToPages(page_);
+  if (!slot.mapped) {
+    const Result<void> entered = Enter(slot, page, permission);
+    if (!entered.ok()) return entered;
+  }
+  const Result<void> done = core_.invalidation.SyncMap(page);
+  slot.ready = done.ok();
+  return done;
+}
+
+// Into the tables, with memory.
+template <class Policies>
+Result<void> PoolSpace<Policies>::Enter(Slot& slot, Range page,
+                                        Permission permission) {
   std::byte* memory = slot.memory;
   const bool fresh = memory == nullptr;
   if (fresh) {
@@ -101,16 +116,39 @@ Result<void> PoolSpace<Policies>::Furnish(Slot& slot, Iova at,
     slot.dirty_first = 0;
     slot.dirty_end = 0;
   }
-  const Range page = Range::Byte(at).RoundOutToPages(page_);
-  Result<void> done =
+  const Result<void> done =
       core_.invalidation.Map(page, PhysAddrOf(memory), permission);
-  const bool entered = done.ok();
-  if (entered) done = core_.invalidation.SyncMap(page);
-  slot.mapped = entered;
+  slot.mapped = done.ok();
   // What was in the tables stays the page's: a device may have seen it there.
-  slot.memory = entered || !fresh ? memory : nullptr;
-  if (!entered && fresh) core_.pages.Free(memory, page_, 1);
+  slot.memory = done.ok() || !fresh ? memory : nullptr;
+  if (!done.ok() && fresh) core_.pages.Free(memory, page_, 1);
   return done;
+}
+
+// False: it is in the tables still. REQUIRES: the caller has the word.
+template <class Policies>
+bool PoolSpace<Policies>::TakeOut(Slot& slot, Iova at) {
+  if (slot.mapped) {
+    const Range page = Range::Byte(at).RoundOutToPages(page_);
+    if (!core_.invalidation.Unmap(page).ok()) return false;
+    slot.mapped = false;
+    slot.ready = false;
+  }
+  return true;
+}
+
+// Nothing of what was copied to these pages is left there. REQUIRES: held.
+template <class Policies>
+void PoolSpace<Policies>::Scrub(Iova first, std::uint64_t pages) {
+  for (std::uint64_t i = 0; i < pages; ++i) {
+    Slot& slot = *table_.SlotAt(first + (i << page_.shift()));
+    std::byte* const memory = slot.memory;
+    const std::uint32_t from = slot.dirty_first;
+    const std::uint32_t end = slot.dirty_end;
+    std::memset(memory + from, 0, end - from);
+    slot.dirty_first = 0;
+    slot.dirty_end = 0;
+  }
 }
 
 // REQUIRES: held, and nothing of it is live.
@@ -279,13 +317,7 @@ std::uint64_t PoolSpace<Policies>::ReclaimIdle() {
     if (!table_.Begin(slot, 0, PhysAddr(), SlotShape(0))) return;
     table_.Become(slot, SlotState::kEnding);
     std::byte* const memory = slot.memory;
-    bool out = memory != nullptr;
-    if (out && slot.mapped) {
-      const Range page = Range::Byte(at).RoundOutToPages(page_);
-      out = core_.invalidation.Unmap(page).ok();
-      if (out) slot.mapped = false;
-    }
-    if (!out) {
+    if (memory == nullptr || !TakeOut(slot, at)) {
       table_.Become(slot, SlotState::kFree);
       return;
     }
@@ -319,19 +351,24 @@ template <class Policies>
 bool PoolSpace<Policies>::CheckInvariants() const {
   bool good = true;
   std::uint64_t behind = 0;  // the last mapping's pages
+  bool abandoned = false;    // and it is in quarantine
   table_.ForEachSlot([&](Iova at, Slot& slot) {
     const SlotWord word(slot.word.load(std::memory_order_relaxed));
     const std::byte* const memory = slot.memory;
     const bool mapped = slot.mapped;
     const std::uint32_t end = slot.dirty_end;
+    const bool ready = slot.ready;
     good = good && word.pins() == 0 && (memory != nullptr || !mapped) &&
-           end <= page_.bytes();
+           (mapped || !ready) && end <= page_.bytes();
     if (word.is_free()) return;
-    good = good && mapped;
     const std::uint64_t size = slot.size.load(std::memory_order_relaxed);
     const std::uint64_t n = page_.Number(at);
     good = good && (size != 0) == (n >= behind);
-    if (size != 0) behind = n + Pages(slot);
+    if (size != 0) {
+      behind = n + Pages(slot);
+      abandoned = word.state() == SlotState::kQuarantined;
+    }
+    good = good && (ready || abandoned);
   });
   return good;
 }

@@ -196,8 +196,13 @@ class StreamSpace {
   // one can come to be live (DomainPhase).
   bool IsInUse() const {
     bool used = false;
-    ForEachMapping([&](const Shown& m) { used = used || IsBusy(m.word); });
-    return used;
+    std::uint64_t retired = 0;
+    ForEachMapping([&](const Shown& m) {
+      used = used || IsBusy(m.word);
+      retired += m.word.state() == SlotState::kRetired ? 1 : 0;
+    });
+    // One that is not in the queue yet: its Unmap is under way.
+    return used || retired > waiting();
   }
   // Gives up every live mapping: pages and address stay taken. REQUIRES: no
   // other call is under way.

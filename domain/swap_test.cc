@@ -83,6 +83,25 @@ class SwapTest : public testing::Test {
   Domain<Policies> domain_;
 };
 
+// Also while no page is out that would have to move.
+TEST(Swap, ToAHomeWithoutPagesIsRefused) {
+  Domain<Policies> domain;
+  ASSERT_TRUE(
+      domain.Init({.limit = Iova(0xff'ffff), .bounce_size = kPages * 4096})
+          .ok());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_FALSE(domain.SwapPages(PageHome::kLent).ok());
+    EXPECT_EQ(domain.pages().home(), PageHome::kOwn);
+  }
+  std::array<std::byte, 100> buffer = {};
+  const auto m =
+      domain.Map(PhysAddrOf(buffer.data()), 100, Direction::kToDevice);
+  ASSERT_TRUE(m.ok());
+  EXPECT_TRUE(domain.Translate(m->iova, 100, Permission::kRead).ok());
+  EXPECT_TRUE(domain.Unmap(*m).ok());
+  EXPECT_TRUE(domain.CheckInvariants());
+}
+
 TEST_F(SwapTest, WhatADeviceWroteComesBackAfterwards) {
   std::array<std::byte, 100> buffer = {};
   const auto m =
