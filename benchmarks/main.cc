@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "benchmarks/bounce_rows.h"
 #include "benchmarks/domain_rows.h"
 #include "benchmarks/engine.h"
 #include "benchmarks/iommu_rows.h"
@@ -76,6 +77,7 @@ absl::Status AddRows(const Options& options, const std::string& program,
     AddModeRows(report,
                 {.repetitions = options.repetitions, .quick = options.quick},
                 options.invalidation_ns);
+    AddBounceRows(report, {.quick = options.quick});
     AddIommuRows(report, {.quick = options.quick});
     AddE100Rows(report, options.frames);
     AddRingRows(report, {.quick = options.quick});

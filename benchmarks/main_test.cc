@@ -114,7 +114,7 @@ TEST(Main, QuickRun) {
   const std::string path = WriteTestFile("x.json", "");
   // Of iotlb/ the smallest, for the time that an unoptimised build takes.
   const Ran ran = RunProgram(
-      "--quick --filter='^(iova|domain|nicring|iommu)/"
+      "--quick --filter='^(iova|domain|nicring|iommu|bounce)/"
       "|^iotlb/(trace|.*_64/|hint/dmamap)' --json=" +
       path);
   ASSERT_EQ(ran.status, 0) << ran.err;
@@ -150,6 +150,8 @@ TEST(Main, QuickRun) {
                            "domain/checker_1500B/dmamap",
                            "domain/coherent_64B/dmamap",
                            "domain/pooled_1500B/dmamap-direct",
+                           "bounce/pages_64KiB/memfd-keep",
+                           "bounce/copy_cold_read_4096B/memcpy",
                            "iommu/map_4k/dmamap",
                            "iommu/unmap_4k/floor-radix",
                            "domain/copy_or_map_16384B/dmamap-automatic",

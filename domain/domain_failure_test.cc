@@ -8,14 +8,20 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
 
+#include "bounce/swappable_pages.h"
+#include "domain/coherent_pool.h"
 #include "domain/domain.h"
 #include "domain/failing_new_for_test.h"
+#include "domain/ledger_mapper.h"
 #include "domain/parts_for_test.h"
 #include "testing/domain_port.h"
 
@@ -201,6 +207,113 @@ TEST(AllocationFailure, UnmapNeedsNoMemory) {
   fail_in = 0;
   EXPECT_TRUE(w.domain.FreeCoherent(*c).ok());
   fail_in = kNever;
+}
+
+// Both ways: to lent pages and back. Whatever fails, the pages stay where they
+// are, with what is on them.
+TEST(AllocationFailure, SwapPages) {
+  struct Policies : DomainPolicies {
+    using Pages = SwappablePages<HeapPages>;
+  };
+  struct alignas(4096) Lent {
+    std::array<std::byte, 8 * kPage> bytes;
+  };
+  const auto lent = std::make_unique<Lent>();
+  const Bytes buffer = Pattern(3 * kPage, 5);
+  int failures = 0;
+  for (const PageHome to : {PageHome::kLent, PageHome::kOwn}) {
+    for (std::uint64_t n = 0;; ++n) {
+      ASSERT_LT(n, 100u);
+      Domain<Policies> domain;
+      ASSERT_TRUE(
+          domain.Init({.limit = Iova(0xffffff), .bounce_size = 16 * kPage})
+              .ok());
+      const std::array regions = {
+          UserRegion{lent->bytes.data(), lent->bytes.size()}};
+      ASSERT_TRUE(domain.pages().lent().Register({.regions = regions}).ok());
+      if (to == PageHome::kOwn) {
+        ASSERT_TRUE(domain.SwapPages(PageHome::kLent).ok());
+      }
+      const auto m = domain.Map(PhysAddrOf(buffer.data()), buffer.size(),
+                                Direction::kToDevice);
+      ASSERT_TRUE(m.ok());
+      DomainPort<Domain<Policies>> port(domain);
+      Bytes seen(buffer.size());
+      ASSERT_TRUE(port.Read(m->iova, seen.data(), seen.size()).ok());
+      const PageHome before = domain.pages().home();
+      fail_in = n;
+      const auto swapped = domain.SwapPages(to);
+      const bool fired = fail_in > n;
+      fail_in = kNever;
+      EXPECT_TRUE(domain.CheckInvariants());
+      if (!swapped.ok()) {
+        ++failures;
+        EXPECT_EQ(swapped.error(), Error::kNoMemory);
+        EXPECT_EQ(domain.pages().home(), before);
+        EXPECT_EQ(domain.pages().out(before), 3u);
+      }
+      std::fill(seen.begin(), seen.end(), std::byte{0});
+      EXPECT_TRUE(port.Read(m->iova, seen.data(), seen.size()).ok());
+      EXPECT_EQ(seen, buffer);
+      EXPECT_EQ(*domain.SwapPages(to), swapped.ok() ? 0u : 3u);
+      EXPECT_EQ(domain.pages().out(to), 3u);
+      EXPECT_TRUE(domain.Unmap(*m).ok());
+      domain.ReclaimIdle();
+      EXPECT_TRUE(domain.CheckInvariants());
+      if (!fired) break;
+    }
+  }
+  EXPECT_GE(failures, 5);  // the list, and of one's own pages each
+}
+
+TEST(AllocationFailure, CoherentPool) {
+  for (const Countdown countdown : {Heap, Pages}) {
+    int failures = 0;
+    for (std::uint64_t n = 0;; ++n) {
+      ASSERT_LT(n, 100u);
+      World w;
+      CoherentPool pool(w.domain);
+      ASSERT_TRUE(pool.Init({.size = 64}).ok());
+      const Snapshot before(w);
+      countdown(w) = n;
+      const auto block = pool.Allocate();
+      const bool fired = countdown(w) > n;
+      countdown(w) = kNever;
+      EXPECT_TRUE(pool.CheckInvariants());
+      if (!fired) {
+        EXPECT_TRUE(block.ok());
+        break;
+      }
+      if (block.ok()) continue;
+      ++failures;
+      EXPECT_EQ(block.error(), Error::kNoMemory);
+      EXPECT_EQ(pool.stats().out, 0u);
+      EXPECT_EQ(pool.stats().chunks, 0u);
+      before.Expect(w);
+      EXPECT_TRUE(pool.Allocate().ok()) << "when there is memory again";
+      EXPECT_TRUE(pool.CheckInvariants());
+    }
+    EXPECT_GT(failures, 0);
+  }
+}
+
+TEST(AllocationFailure, LedgerInitMayBeTriedAgain) {
+  World w;
+  LedgerMapper<WatchedDomain> dma(w.domain);
+  int failures = 0;
+  for (std::uint64_t n = 0;; ++n) {
+    ASSERT_LT(n, 100u);
+    fail_in = n;
+    const Result<void> made = dma.Init({.entries = 8}, {});
+    fail_in = kNever;
+    if (made.ok()) break;
+    ++failures;
+    EXPECT_EQ(made.error(), Error::kNoMemory);
+  }
+  EXPECT_GT(failures, 0);
+  Result<Mapping> m = dma.Map(w.at, 100, Direction::kToDevice);
+  ASSERT_TRUE(m.ok());
+  EXPECT_TRUE(dma.Unmap(*m).ok());
 }
 
 TEST(OtherFailure, AddressesRunOut) {

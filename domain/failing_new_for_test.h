@@ -33,6 +33,15 @@ inline bool FailsNow() { return fail_in-- == 0; }
              ? nullptr
              : std::aligned_alloc(a, (n + a - 1) / a * a);
 }
+// Those of arrays do not call the ones above: not in libstdc++ at least.
+[[gnu::noinline]] void* operator new[](std::size_t n,
+                                       const std::nothrow_t& t) noexcept {
+  return operator new(n, t);
+}
+[[gnu::noinline]] void* operator new[](std::size_t n, std::align_val_t align,
+                                       const std::nothrow_t& t) noexcept {
+  return operator new(n, align, t);
+}
 [[gnu::noinline]] void operator delete(void* p,
                                        const std::nothrow_t&) noexcept {
   std::free(p);
