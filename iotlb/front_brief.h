@@ -39,23 +39,11 @@ class FrontBrief : public FrontTables<Memory, kPageShift, kBits, Atom> {
   // `record` is alive: its memory is told wherever the front leads to it alone.
   void Tell(const Record &record) {
     const Word brief = BriefOf(record);
-    if (brief == 0) return;
-    const Word word = internal::FrontWordOf(&record);
-    ForEachRun(record, [&](Table &table, unsigned lo, unsigned hi) {
-      for (unsigned i = lo; i <= hi; ++i) {
-        if (table.slot[i].Own() == word) table.brief[i].Store(brief);
-      }
-    });
+    if (brief != 0) StoreBrief(record, brief);
   }
   // It is told no more, and may be killed.
   void Hush(const Record &record) {
-    if (BriefOf(record) == 0) return;
-    const Word word = internal::FrontWordOf(&record);
-    ForEachRun(record, [&](Table &table, unsigned lo, unsigned hi) {
-      for (unsigned i = lo; i <= hi; ++i) {
-        if (table.slot[i].Own() == word) table.brief[i].Store(0);
-      }
-    });
+    if (BriefOf(record) != 0) StoreBrief(record, 0);
   }
 
  protected:
@@ -90,6 +78,16 @@ class FrontBrief : public FrontTables<Memory, kPageShift, kBits, Atom> {
   }
 
  private:
+  [[gnu::always_inline]] void StoreBrief(const Record &record, Word brief) {
+    ForEachRun(record, [brief, word = internal::FrontWordOf(&record)](
+                           Table &table, unsigned lo, unsigned hi) {
+      // Copies: what is captured would be read again behind each store.
+      const Word was = word, becomes = brief;
+      for (unsigned i = lo; i <= hi; ++i) {
+        if (table.slot[i].Own() == was) table.brief[i].Store(becomes);
+      }
+    });
+  }
   // Calls `run(table, first slot, last slot)` for the slots whose regions the
   // record covers; there may be tables among them.
   template <class Run>

@@ -269,6 +269,7 @@ class BasicIotlb {
   Result<void> AddLocked(const IotlbEntry &entry);
   Result<std::size_t> RemoveLocked(Range range);
   std::size_t RemoveWhole(Range range);
+  [[gnu::noinline]] std::size_t RemoveEach(Range range);
   Result<std::size_t> RemoveCutting(Range range);
   Record *FindExact(Range range, std::uint64_t token) const;
   Neighbours NeighboursOf(const IotlbEntry &entry, bool free) const;

@@ -121,7 +121,7 @@ class alignas(kCacheLine) MappingRecord {
   std::uint64_t address() const { return Relaxed(address_); }
   std::uint64_t token() const { return Relaxed(token_); }
   std::uint64_t id() const { return Relaxed(id_); }
-  Permission permission() const { return Copy().permission(); }
+  Permission permission() const { return PermissionIn(OwnMeta()); }
   Range range() const { return Copy().range(); }
   IotlbEntry entry() const { return Copy().entry(); }
   // Whatever the record holds, dead or alive.
@@ -174,6 +174,9 @@ class alignas(kCacheLine) MappingRecord {
 
   static std::uint64_t Bits(Permission permission) {
     return static_cast<std::uint64_t>(permission) << 2;
+  }
+  static Permission PermissionIn(std::uint64_t meta) {
+    return static_cast<Permission>((meta >> 2) & 3);
   }
   static std::uint64_t Relaxed(const Atom<std::uint64_t> &field) {
     // relaxed: the writer reads its own, a reader checks meta.

@@ -47,6 +47,12 @@ std::size_t BasicIotlb<P>::RemoveWhole(Range range) {
     ++core_.removed();
     return 1;
   }
+  return RemoveEach(range);
+}
+
+// Out of line: the common removal needs no walk, nor room for one.
+template <class P>
+std::size_t BasicIotlb<P>::RemoveEach(Range range) {
   std::size_t count = 0;
   Walk walk(core_.tree(), range.first().value(), range.last().value());
   Record *record = walk.NextRecord();
