@@ -7,16 +7,13 @@
 // Refill policies: where a receive ring's mapped buffers come from, and what
 // becomes of one when its frame has arrived.
 //
-//   MapEach   (here)         each frame's buffer is unmapped and goes up;
-//   another
-//                            is taken from the pool and mapped. The device can
-//                            never reach what the sink sees.
-//   Recycle   (recycle.h)    a small frame is copied into a small buffer, and
-//                            the big one is armed again, mapped as it was; a
-//                            larger frame as in MapEach.
-//   PageFlip  (page_flip.h)  two halves of a buffer take turns, mapped once,
-//   for
-//                            as long as the user gives them back in time.
+// * MapEach (here): each frame's buffer is unmapped and goes up; another is
+//   taken from the pool and mapped. The device can never reach what the sink
+//   sees.
+// * Recycle (recycle.h): a small frame is copied into a small buffer, and the
+//   big one is armed again, mapped as it was; a larger frame as in MapEach.
+// * PageFlip (page_flip.h): two halves of a buffer take turns, mapped once, for
+//   as long as the user gives them back in time.
 //
 // A policy is named in the ring's policies (rx_ring.h). It owns the records of
 // mapped buffers (RxArmed), which the queue only points to, and no buffer but

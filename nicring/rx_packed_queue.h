@@ -10,8 +10,9 @@
 //
 // What the device says: the flags at the used place, loaded until they say
 // used; then length and id, once each. The id must name a chain that is out, or
-// the queue is broken (see rx_split_queue.h). A used descriptor without the
-// WRITE flag has no length (2.8.4): that is taken for 0 bytes.
+// the queue is broken (see rx_split_queue.h). The length counts without the
+// WRITE flag too: by 2.8.4 it has no meaning then, but QEMU never sets the
+// flag.
 
 #include <cstddef>
 #include <cstdint>

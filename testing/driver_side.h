@@ -6,7 +6,9 @@
 
 // DriverSide: pool, mapper and receive ring of any format and refill policy,
 // for a test that adds the device; and the worlds that it may live in:
-//   SharedWorld    device and CPU see one memory
+//   SharedWorld    device and CPU see one memory; a device runs (SetHook) in
+//                  the middle of the driver's calls if the format's Access is
+//                  hooked (hooked_access.h)
 //   CoherentWorld  the same, with the descriptors in coherent memory
 //   CopyWorld      the device has a copy of its own, and may run (SetHook) in
 //                  the middle of the driver's calls
@@ -30,6 +32,7 @@
 #include "nicring/rx_ring.h"
 #include "testing/copying_mapper.h"
 #include "testing/device_port.h"
+#include "testing/hooked_access.h"
 
 namespace dmamap::inline v0 {
 namespace testing_bench {
@@ -85,7 +88,7 @@ struct SharedWorld {
   static Iova Base(PhysRange memory) {
     return Iova(memory.first().value() - 4096);
   }
-  void SetHook(std::function<void()>) {}
+  void SetHook(std::function<void()> hook) { g_hook = std::move(hook); }
 };
 
 // The same, with the ring in coherent memory.
@@ -117,7 +120,7 @@ struct CoherentWorld {
   static Iova Base(PhysRange memory) {
     return Iova(memory.first().value() - 4096);
   }
-  void SetHook(std::function<void()>) {}
+  void SetHook(std::function<void()> hook) { g_hook = std::move(hook); }
 };
 
 // The device has a copy of its own, and runs in the driver's calls too.
@@ -129,6 +132,27 @@ struct CopyWorld {
   Port port = mapper.port();
   static Iova Base(PhysRange) { return Iova(0); }
   void SetHook(std::function<void()> hook) { mapper.set_hook(std::move(hook)); }
+};
+
+// Refuses to map and to sync when `faults` says so.
+class FaultyMapper : public CopyingMapper {
+ public:
+  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
+                      MapAttributes attributes = MapAttributes::kNone) {
+    if (faults && faults()) return Error::kNoSpace;
+    return CopyingMapper::Map(buffer, size, direction, attributes);
+  }
+  Result<void> SyncForDevice(const Mapping& m, std::uint64_t offset,
+                             std::uint64_t size) {
+    if (faults && faults()) return Error::kBusy;
+    return CopyingMapper::SyncForDevice(m, offset, size);
+  }
+  Result<void> SyncForCpu(const Mapping& m, std::uint64_t offset,
+                          std::uint64_t size) {
+    if (faults && faults()) return Error::kBusy;
+    return CopyingMapper::SyncForCpu(m, offset, size);
+  }
+  std::function<bool()> faults;
 };
 
 struct DriverOptions {

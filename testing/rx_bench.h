@@ -22,6 +22,7 @@
 #include "nicring/rx_ring.h"
 #include "testing/copying_mapper.h"
 #include "testing/device_port.h"
+#include "testing/hooked_access.h"
 #include "testing/sim_i8255x.h"
 
 namespace dmamap::inline v0 {
@@ -48,23 +49,8 @@ struct BenchOptions {
   CopyingMapperOptions mapper;
 };
 
-// The driver's accesses to shared memory call this first, in an identity
+// The driver's accesses to shared memory call g_hook first, in an identity
 // mapping; a copying mapping has a hook of its own.
-inline std::function<void()> g_hook;
-inline void Hook() {
-  if (g_hook) g_hook();
-}
-
-struct HookedAccess {
-  static std::uint16_t Load16(const std::byte* p) {
-    Hook();
-    return DeviceAccess::Load16(p);
-  }
-  static void Store16(std::byte* p, std::uint16_t value) {
-    Hook();
-    DeviceAccess::Store16(p, value);
-  }
-};
 struct HookedFormat : BasicI8255xFormat<HookedAccess> {
   static void WriteLink(std::byte* rfd, std::uint32_t offset) {
     Hook();

@@ -5,6 +5,7 @@
 
 #include "nicring/e1000.h"
 #include "testing/fuzz/hostile_e1000_rx.h"
+#include "testing/hooked_access.h"
 
 namespace dmamap::inline v0::fuzz {
 
@@ -14,7 +15,8 @@ const char kTarget[] = "e1000";
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  dmamap::fuzz::FuzzE1000<dmamap::E1000Format>(data, size,
-                                               dmamap::E1000Layout::kLegacy);
+  dmamap::fuzz::FuzzE1000<
+      dmamap::BasicE1000Format<dmamap::testing_bench::HookedAccess>>(
+      data, size, dmamap::E1000Layout::kLegacy);
   return 0;
 }

@@ -106,18 +106,29 @@ class HostileRx {
         sink_(options.ring.max_frame),
         copies_(copies) {}
 
-  void Run(ByteSource& in) {
+  // `faulty`: the mapper fails now and then, if it can.
+  void Run(ByteSource& in, bool faulty) {
     if (!driver_.made.ok()) return;  // options that Init refuses
     ++g_tally.runs;
     Reset();
     driver_.world.SetHook([&] {
       if ((in.Byte() & 7) == 7) device_.Act(in);
     });
+    if constexpr (requires { driver_.world.mapper.faults; }) {
+      if (faulty) {
+        driver_.world.mapper.faults = [&] {
+          return !starting_ && (in.Byte() & 15) == 15;
+        };
+      }
+    }
     while (!in.empty()) {
       Move(in);
       Require(driver_.Conserved(sink_), "a buffer or a frame is lost");
     }
     driver_.world.SetHook(nullptr);
+    if constexpr (requires { driver_.world.mapper.faults; }) {
+      driver_.world.mapper.faults = nullptr;
+    }
     ReturnKept();
     driver_.ring.Shutdown(device_);
     Require(driver_.pool.free_buffers() == options_.buffers,
@@ -172,11 +183,14 @@ class HostileRx {
     ReturnKept();
     Require(driver_.pool.free_buffers() == options_.buffers,
             "a reset that keeps buffers");
+    starting_ = true;
     // A device may refuse to start, and then the ring is as it was; not twice.
-    if (driver_.ring.Start(device_).ok()) return;
-    Require(driver_.pool.free_buffers() == options_.buffers,
-            "a failed start that keeps buffers");
-    Require(driver_.ring.Start(device_).ok(), "does not start again");
+    if (!driver_.ring.Start(device_).ok()) {
+      Require(driver_.pool.free_buffers() == options_.buffers,
+              "a failed start that keeps buffers");
+      Require(driver_.ring.Start(device_).ok(), "does not start again");
+    }
+    starting_ = false;
   }
   void ReturnKept() {
     for (const auto& s : sink_.seen) {
@@ -202,6 +216,7 @@ class HostileRx {
   testing_bench::DriverOptions options_;
   ReadingSink sink_;
   bool copies_;
+  bool starting_ = false;  // the mapper does not fail
 };
 
 // One input: the world and the refill policy, then the run. `make` makes the
@@ -209,7 +224,7 @@ class HostileRx {
 template <class Format, class Make>
 void FuzzRx(ByteSource& in, const testing_bench::DriverOptions& chosen,
             Make&& make) {
-  using testing_bench::CopyWorld;
+  using CopyWorld = testing_bench::CopyWorld<testing_bench::FaultyMapper>;
   using testing_bench::FlipPolicies;
   using testing_bench::RecyclePolicies;
   using testing_bench::SharedWorld;
@@ -223,16 +238,16 @@ void FuzzRx(ByteSource& in, const testing_bench::DriverOptions& chosen,
     auto device = make(driver);
     HostileRx<Driver, decltype(device)>(driver, device, options,
                                         !std::is_same_v<World, SharedWorld>)
-        .Run(in);
+        .Run(in, choice % 8 == 2 || choice % 16 > 8);
   };
   switch (choice % 8) {
     case 0:
     case 2:
-      return run.template operator()<CopyWorld<>, RxPolicies>();
+      return run.template operator()<CopyWorld, RxPolicies>();
     case 4:
-      return run.template operator()<CopyWorld<>, RecyclePolicies>();
+      return run.template operator()<CopyWorld, RecyclePolicies>();
     case 6:
-      return run.template operator()<CopyWorld<>, FlipPolicies>();
+      return run.template operator()<CopyWorld, FlipPolicies>();
     case 7:
       return run.template operator()<SharedWorld, RecyclePolicies>();
     default:

@@ -55,19 +55,28 @@ class HostileTx {
   HostileTx(Ring& ring, Device& device, std::uint32_t max_segments)
       : ring_(ring), device_(device), max_segments_(max_segments) {}
 
+  // `faulty`: the mapper fails now and then, if it can.
   template <class World>
-  void Run(World& world, ByteSource& in) {
+  void Run(World& world, ByteSource& in, bool faulty) {
     ++g_tally.runs;
     Start();
     world.SetHook([&] {
       if ((in.Byte() & 7) == 7) device_.Act(in);
     });
+    if constexpr (requires { world.mapper.faults; }) {
+      if (faulty) {
+        world.mapper.faults = [&] { return (in.Byte() & 15) == 15; };
+      }
+    }
     while (!in.empty()) {
       Move(in);
       Require(ring_.CheckInvariants(), "the ring's invariants");
       Require(ring_.frames() == sink_.out(), "a frame is lost");
     }
     world.SetHook(nullptr);
+    if constexpr (requires { world.mapper.faults; }) {
+      world.mapper.faults = nullptr;
+    }
     Shutdown();
     const TxStatistics& s = ring_.statistics();
     g_tally.packets += s.tx_packets;
@@ -133,17 +142,20 @@ class HostileTx {
 // One input: the world, then the run. make(port) makes the device.
 template <class Format, class Make>
 void FuzzTx(ByteSource& in, const TxRingOptions& options, Make&& make) {
+  const std::uint32_t choice = in.Byte();
   const auto run = [&]<class World>() {
     World world;
     TxRing<Format, typename World::MapperType> ring;
     if (!ring.Init(&world.mapper, options).ok()) return;
     auto device = make(&world.port);
-    HostileTx(ring, device, options.max_segments).Run(world, in);
+    HostileTx(ring, device, options.max_segments)
+        .Run(world, in, (choice & 6) == 6);
   };
-  if (in.Coin()) {
+  if ((choice & 1) != 0) {
     run.template operator()<testing_bench::SharedWorld>();
   } else {
-    run.template operator()<testing_bench::CopyWorld<>>();
+    run.template
+    operator()<testing_bench::CopyWorld<testing_bench::FaultyMapper>>();
   }
 }
 

@@ -9,6 +9,7 @@
 #include "nicring/i8255x.h"
 #include "testing/fuzz/fuzz_target.h"
 #include "testing/fuzz/hostile_rx.h"
+#include "testing/hooked_access.h"
 #include "testing/hostile_i8255x.h"
 
 namespace dmamap::inline v0::fuzz {
@@ -30,8 +31,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   options.buffers = ring.entries - 2 + in.Below(8);
   if (options.buffers < 3) options.buffers = 3;
   options.buffer_bytes = 16 + ring.room;
-  fuzz::FuzzRx<I8255xFormat>(in, options, [](auto& driver) {
-    return HostileI8255x(&driver.world.port, driver.base);
-  });
+  fuzz::FuzzRx<BasicI8255xFormat<testing_bench::HookedAccess>>(
+      in, options, [](auto& driver) {
+        return HostileI8255x(&driver.world.port, driver.base);
+      });
   return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "nicring/intel_advanced.h"
 #include "testing/fuzz/hostile_e1000_rx.h"
+#include "testing/hooked_access.h"
 
 namespace dmamap::inline v0::fuzz {
 
@@ -14,7 +15,8 @@ const char kTarget[] = "intel_advanced";
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  dmamap::fuzz::FuzzE1000<dmamap::IxgbeFormat>(data, size,
-                                               dmamap::E1000Layout::kIxgbe);
+  dmamap::fuzz::FuzzE1000<dmamap::BasicIntelAdvancedFormat<
+      dmamap::testing_bench::HookedAccess, dmamap::intel_advanced::IgbErrors>>(
+      data, size, dmamap::E1000Layout::kIgb);
   return 0;
 }

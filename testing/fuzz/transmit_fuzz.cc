@@ -12,6 +12,7 @@
 #include "nicring/virtio_tx.h"
 #include "testing/fuzz/fuzz_target.h"
 #include "testing/fuzz/hostile_tx.h"
+#include "testing/hooked_access.h"
 #include "testing/hostile_e1000.h"
 #include "testing/hostile_i8255x_tx.h"
 #include "testing/hostile_virtio.h"
@@ -24,16 +25,16 @@ namespace {
 
 void FuzzE1000Tx(ByteSource& in, TxRingOptions options) {
   options.entries = 8 * (1 + in.Below(3));
-  FuzzTx<E1000TxFormat>(in, options, [](auto* port) {
-    return HostileE1000(port, E1000Layout::kLegacy);
-  });
+  FuzzTx<BasicE1000TxFormat<testing_bench::HookedAccess>>(
+      in, options,
+      [](auto* port) { return HostileE1000(port, E1000Layout::kLegacy); });
 }
 void FuzzI8255xTx(ByteSource& in, TxRingOptions options) {
   options.entries = 2 + in.Below(12);
   options.max_segments = std::min(options.max_segments, options.entries - 1);
   options.room = 48;  // with its header a line
-  FuzzTx<I8255xTxFormat>(in, options,
-                         [](auto* port) { return HostileI8255xTx(port, 64); });
+  FuzzTx<BasicI8255xTxFormat<testing_bench::HookedAccess>>(
+      in, options, [](auto* port) { return HostileI8255xTx(port, 64); });
 }
 template <class Format>
 void FuzzVirtioTx(ByteSource& in, TxRingOptions options) {
@@ -65,10 +66,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
       fuzz::FuzzI8255xTx(in, options);
       break;
     case 2:
-      fuzz::FuzzVirtioTx<VirtioSplitTxFormat>(in, options);
+      fuzz::FuzzVirtioTx<BasicVirtioSplitTxFormat<testing_bench::HookedAccess>>(
+          in, options);
       break;
     default:
-      fuzz::FuzzVirtioTx<VirtioPackedTxFormat>(in, options);
+      fuzz::FuzzVirtioTx<
+          BasicVirtioPackedTxFormat<testing_bench::HookedAccess>>(in, options);
       break;
   }
   return 0;

@@ -5,6 +5,7 @@
 
 #include "nicring/virtio.h"
 #include "testing/fuzz/hostile_virtio_rx.h"
+#include "testing/hooked_access.h"
 
 namespace dmamap::inline v0::fuzz {
 
@@ -14,6 +15,8 @@ const char kTarget[] = "virtio_packed";
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  dmamap::fuzz::FuzzVirtio<dmamap::VirtioPackedFormat>(data, size);
+  dmamap::fuzz::FuzzVirtio<
+      dmamap::BasicVirtioPackedFormat<dmamap::testing_bench::HookedAccess>>(
+      data, size);
   return 0;
 }
