@@ -8,9 +8,10 @@
 // and its invariants. Included by iotlb/iotlb.h alone.
 //
 // Merging replaces mappings by another of the same bytes. The new one goes live
-// before the old ones die, and both say the same of each byte, so that a reader
-// never misses a byte that stays mapped; only how far the mapping goes
-// (bytes_minus_one) may be told by the one or the other meanwhile.
+// before the old ones leave the tree, these die behind that, and both say the
+// same of each byte, so that a reader never misses a byte that stays mapped
+// (tree_walk.h); only how far the mapping goes (bytes_minus_one) may be told by
+// the one or the other meanwhile.
 
 #include <algorithm>
 #include <cstddef>
@@ -157,8 +158,12 @@ void BasicIotlb<P>::Join(const IotlbEntry &entry, const Neighbours &joined) {
   (void)core_.EnterFront(record, joined.before, joined.behind);
   core_.GoLive(record);
   LinkNewest(record);
-  if (joined.before != nullptr) Withdraw(joined.before);
-  if (joined.behind != nullptr) Withdraw(joined.behind);
+  core_.CountJoin(*record);
+  for (Record *const old : {joined.before, joined.behind}) {
+    if (old == nullptr) continue;
+    Unlink(old);
+    core_.Replace(old);
+  }
   stats_.merges += joined.count();
 }
 

@@ -185,7 +185,11 @@ class BasicIotlb {
 
   // Calls `visit(const IotlbEntry&)` for each mapping that overlaps `range`, in
   // order. It must not change the IOTLB. While Remove splits or Add merges,
-  // both the old mapping and the new one may be visited.
+  // both the old mapping and the new one may be visited. What comes meanwhile
+  // and ends behind all visited ones may be visited although it begins before
+  // the last of them. A byte whose mapping is merged with others is not missed;
+  // one that is handed from one mapping to another by two calls, an Add that
+  // overlaps and a removal, may be.
   template <class Visit>
   [[gnu::always_inline]] void ForEach(Range range, Visit &&visit) const;
   template <class Visit>
@@ -201,7 +205,8 @@ class BasicIotlb {
 
   // kReverse: calls `visit(const IotlbEntry&)` for each mapping of memory in
   // `memory`, in order of memory address; aliases are visited each. It must not
-  // change the IOTLB. O(log n).
+  // change the IOTLB. What comes by an Add that merges, as this walks, may be
+  // visited behind the others, or twice. O(log n).
   template <class Visit>
   void ForEachMappingOf(PhysRange memory, Visit &&visit) const
       requires(Policies::kReverse);

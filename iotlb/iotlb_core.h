@@ -8,11 +8,12 @@
 // inner header of iotlb.h.
 //
 // A mapping enters in this order: record filled in, dead; tree; front; alive.
-// It leaves so: dead; tree; front; record free. So whatever is alive can be
-// found, and of what is found the record says whether it is alive: one word
-// decides for the tree and the front alike, and they never differ. What brief
-// words of the front tell (front_table.h) is told while the mapping is alive,
-// and no longer.
+// It leaves so: dead; tree; front; record free (where another took its bytes
+// over: tree; dead; front; free; that one is in the tree). So whatever is alive
+// can be found, and of what is found the record says whether it is alive: one
+// word decides for the tree and the front alike, and they never differ. What
+// brief words of the front tell (front_table.h) is told while the mapping is
+// alive, and no longer.
 //
 // A removed mapping stays where it was at first, dead (graves.h). One that
 // overlaps another does not, nor does one on whose pages another comes: so what
@@ -40,6 +41,7 @@ class IotlbCore : public IotlbIndex<Policies> {
   using Index = IotlbIndex<Policies>;
   using Index::front_;
   using Index::has_front_;
+  using Index::joined_;
   using Index::own_;
   using Index::records_;
   using Index::reverse_;
@@ -158,10 +160,25 @@ class IotlbCore : public IotlbIndex<Policies> {
     if (has_front_) front_.Hush(*record);
     EndLife(record);
   }
-  // A dead record leaves the tree; the front may still lead to it.
+  // A record leaves the tree; the front may still lead to it.
   void LeaveTree(Record *record) {
     reverse_.Erase(record);
     EraseFromTree(record);
+  }
+  // `record` has taken over from mappings that Replace is called for next.
+  void CountJoin(const Record &record) {
+    // J1, release: pairs with J2.
+    joined_.store(record.id(), std::memory_order_release);
+  }
+  // A live record leaves tree and front, and ends. REQUIRES: CountJoin(), and
+  // neither mapping overlaps another.
+  void Replace(Record *record) {
+    // Before it leaves the tree, as everything else counts before it is gone.
+    CountChange();
+    LeaveTree(record);
+    Kill(record);
+    LeaveFront(record);
+    Free(record);
   }
   // A dead record leaves tree and front, at once or in time.
   void Bury(Record *record) {

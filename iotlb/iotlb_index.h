@@ -22,10 +22,12 @@
 //
 // Synchronisation edges
 //   C1 -> C2  `changes` counts before a mapping goes live or dies.
+//   J1 -> J2  a mapping that takes over from others, before these leave a tree.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "dma/atom.h"
 #include "dma/direction.h"
@@ -144,6 +146,26 @@ class IotlbIndex {
     return Verdict::kAskFurther;
   }
 
+  // Calls `visit(const RecordCopy&)` for what maps [first, last] in memory, in
+  // order of address; once more with what came, if a mapping took over from
+  // others meanwhile: these are told apart by their ids.
+  template <class Visit>
+  void ForEachMappingOf(std::uint64_t first, std::uint64_t last,
+                        Visit &&visit) const {
+    std::uint64_t known = 0, joined = Joined();
+    for (;;) {
+      Walk walk(reverse_.tree(), first, last);
+      walk.NeverGoBack();  // memory overlaps at will
+      walk.ForEach([&](const RecordCopy &copy) {
+        if (copy.id > known) visit(copy);
+        return true;
+      });
+      AtomFence<Atom>(std::memory_order_acquire);  // J2
+      known = std::exchange(joined, Joined());
+      if (known == joined) return;
+    }
+  }
+
   Verdict FindByTree(std::uint64_t at, Permission wanted, RecordCopy &copy,
                      const Record *&record) const {
     typename Tree::Path path;
@@ -174,6 +196,10 @@ class IotlbIndex {
   std::uint64_t Changes() const {
     return own_.changes.load(std::memory_order_acquire);
   }
+  // J2, acquire: pairs with J1.
+  std::uint64_t Joined() const {
+    return joined_.load(std::memory_order_acquire);
+  }
   // No mapping came or went since Changes() returned `seen`, or one that did
   // was met before or after by each load in between.
   bool NoChangeSince(std::uint64_t seen) const {
@@ -199,6 +225,7 @@ class IotlbIndex {
   Front front_;
   [[no_unique_address]] Reverse reverse_;
   bool has_front_ = true;
+  Atom<std::uint64_t> joined_{0};  // id of the last one that took over
   Own own_;
 
  private:

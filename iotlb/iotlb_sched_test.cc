@@ -714,6 +714,126 @@ TEST(IotlbSchedRecycled, EachReaderAsksForTheVersionBehindTheCopy) {
   }
 }
 
+// --- Merges beside walks that have passed the place of what takes over.
+
+// The reader goes on from its first look at a record only when the writer has
+// begun, so that one switch back is enough to meet every state of the change.
+template <class T>
+class Gated;
+
+}  // namespace
+
+template <>
+struct AtomTraits<Gated> : AtomTraits<sched::Atomic> {
+  static inline bool closed = false;
+  static inline sched::Atomic<int> *arrived = nullptr, *begun = nullptr;
+
+  static void Pass(sched::Site site) {
+    if (!closed || sched::ThreadIndex() != 1 ||
+        sched::FunctionName(site.function) != "meta") {
+      return;
+    }
+    closed = false;
+    arrived->store(1, std::memory_order_release);
+    while (begun->load(std::memory_order_acquire) == 0) {
+    }
+  }
+};
+
+namespace {
+
+template <class T>
+class Gated : public sched::Atomic<T> {
+ public:
+  using sched::Atomic<T>::Atomic;
+  T load(std::memory_order order,
+         sched::Site site = sched::Site::Here()) const {
+    AtomTraits<Gated>::Pass(site);
+    return sched::Atomic<T>::load(order, site);
+  }
+};
+
+struct GatedPolicies : ReversePolicies {
+  template <class T>
+  using Atom = Gated<T>;
+};
+
+// Two leaves: the second one begins with [112, 119], which what comes at 104
+// is joined with; the new mapping is the last one of the first leaf.
+template <class Visit>
+void AskForJoined(const BasicIotlb<GatedPolicies> &iotlb, Ask ask,
+                  Visit &&visit) {
+  if (ask == Ask::kTranslate) {
+    const auto emit = [&](const Segment &s) {
+      if (s.kind == SegmentKind::kMapped) visit(s.token);
+      return true;
+    };
+    (void)iotlb.ForEachSegment(RangeOf(112, 119), kRead, emit).ok();
+  } else if (ask == Ask::kNext) {
+    const Result<IotlbEntry> region = iotlb.Region(Iova(113));
+    if (region.ok()) visit(region->token);
+  } else if (ask == Ask::kWalk) {
+    iotlb.ForEach(RangeOf(112, 119),
+                  [&](const IotlbEntry &entry) { visit(entry.token); });
+  } else {
+    iotlb.ForEachMappingOf(
+        *PhysRange::FromSize(Entry(112, 119, 3).address, 8),
+        [&](const IotlbEntry &entry) { visit(entry.token); });
+  }
+}
+
+sched::Body JoinBody(Ask ask) {
+  return [=] {
+    BasicIotlb<GatedPolicies> iotlb;
+    sched::Atomic<int> arrived(0), begun(0);
+    AtomTraits<Gated>::arrived = &arrived;
+    AtomTraits<Gated>::begun = &begun;
+    AtomTraits<Gated>::closed = false;
+    sched::Check(iotlb
+                     .Init({.merge_policy = MergePolicy::kMerge,
+                            .front_policy = FrontPolicy::kOff})
+                     .ok(),
+                 "Init");
+    for (std::uint64_t i = 0; i < 9; ++i) {
+      sched::Check(iotlb.Add(Entry(16 * i, 16 * i + 7, i < 7 ? 2 : 3)).ok(),
+                   "Add");
+    }
+    AtomTraits<Gated>::closed = true;
+    sched::RunThreads(
+        {[&] {
+           while (arrived.load(std::memory_order_acquire) == 0) {
+           }
+           begun.store(1, std::memory_order_release);
+           sched::Check(iotlb.Add(Entry(104, 111, 3)).ok(), "Add");
+         },
+         [&] {
+           std::size_t met = 0;
+           AskForJoined(iotlb, ask, [&](std::uint64_t token) {
+             met += token == 3 ? 1 : 0;
+           });
+           sched::Check(met > 0, "a miss of what stays mapped");
+         }},
+        [&] {
+          sched::Check(iotlb.size() == 9 && iotlb.CheckInvariants(),
+                       "invariants");
+        });
+  };
+}
+
+constexpr Ask kAsksForJoined[] = {Ask::kTranslate, Ask::kNext, Ask::kWalk,
+                                  Ask::kReverse};
+
+TEST(IotlbSched, MergesAheadOfWalks) {
+  sched::Options options = Bounds(1, 0);
+  options.name = "join";
+  for (const Ask ask : kAsksForJoined) {
+    const sched::Report report = sched::Explore(options, JoinBody(ask));
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history)
+        << static_cast<int>(ask) << report;
+    EXPECT_GT(report.executions, 90u) << static_cast<int>(ask) << report;
+  }
+}
+
 // --- Two that change, with the IOTLB's lock, and misses.
 
 struct LockedPolicies : SchedPolicies {
@@ -903,6 +1023,14 @@ TEST(IotlbSched, WeakerOrdersOfWalksAreFound) {
     const sched::Body body = RegionBody(FrontPolicy::kOff, merge);
     ExpectFound({.function = "Start"}, body);            // S2
     ExpectFound({.function = "PublishRootWord"}, body);  // S1
+  }
+}
+
+// As if a mapping that another took over from died before it left the tree.
+TEST(IotlbSched, WeakerOrdersOfMergesAreFound) {
+  for (const Ask ask : {Ask::kTranslate, Ask::kNext, Ask::kWalk}) {
+    SCOPED_TRACE(static_cast<int>(ask));
+    ExpectFound({.function = "Kill"}, JoinBody(ask), 1);
   }
 }
 

@@ -277,6 +277,48 @@ TEST_F(IotlbTest, NothingRetiresForAMappingThatIsRefused) {
   EXPECT_EQ(Walk(), Tokens{1});
 }
 
+struct SmallNodes : IotlbPolicies {
+  static constexpr unsigned kKeys = 8;
+  static constexpr bool kReverse = true;
+};
+
+// A region grows downward, a mapping at a time, while a walk is on its way: its
+// upper end, which is mapped all the time, is told although what it belongs to
+// begins before the last entry visited by then.
+TEST_F(IotlbTest, WalksMeetWhatGrowsPastThem) {
+  constexpr std::uint64_t kPages = 64, kTop = (2 * kPages) << 12;
+  const auto page = [](std::uint64_t at) {
+    return IotlbEntry{RangeOf(at << 12, (at << 12) + 0xfff), PhysAddr(at << 12),
+                      kRead, 1};
+  };
+  for (const bool reverse : {false, true}) {
+    BasicIotlb<SmallNodes> iotlb;
+    ASSERT_TRUE(iotlb.Init({.merge_policy = MergePolicy::kMerge}).ok());
+    // Every other page, then what closes the gaps from above.
+    for (std::uint64_t i = 0; i < kPages; ++i) {
+      ASSERT_TRUE(iotlb.Add(page(2 * i + 2)).ok());
+    }
+    std::uint64_t next = 2 * kPages - 1;
+    std::size_t visits = 0, top = 0;
+    const auto visit = [&](const IotlbEntry &entry) {
+      top += entry.range.Contains(Iova(kTop)) ? 1 : 0;
+      // At first where the walk is not; then all around it, and before it.
+      if (++visits < 3) return;
+      for (int n = 0; n < 50 && next < 2 * kPages; ++n, next -= 2) {
+        ASSERT_TRUE(iotlb.Add(page(next)).ok());
+      }
+    };
+    if (reverse) {
+      iotlb.ForEachMappingOf(*PhysRange::FromSize(PhysAddr(0), kTop + 1),
+                             visit);
+    } else {
+      iotlb.ForEach(RangeOf(0, kTop), visit);
+    }
+    EXPECT_GE(top, 1u) << "reverse: " << reverse;
+    EXPECT_TRUE(iotlb.CheckInvariants());
+  }
+}
+
 TEST_F(IotlbTest, TranslateFillsABoundedArray) {
   Init();
   Add(Entry(10, 19, kRead, 1));

@@ -111,13 +111,11 @@ template <class P>
 template <class Visit>
 void BasicIotlb<P>::ForEachMappingOf(PhysRange memory, Visit &&visit) const
     requires(P::kReverse) {
-  Walk walk(core_.reverse().tree(), memory.first().value(),
-            memory.last().value());
-  walk.ForEach([&](const RecordCopy &copy) {
-    const IotlbEntry entry = copy.entry();
-    visit(entry);
-    return true;
-  });
+  core_.ForEachMappingOf(memory.first().value(), memory.last().value(),
+                         [&](const RecordCopy &copy) {
+                           const IotlbEntry entry = copy.entry();
+                           visit(entry);
+                         });
 }
 
 template <class P>

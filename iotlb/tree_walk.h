@@ -11,7 +11,16 @@
 // visited, once. One that comes or goes meanwhile may be visited or not. When a
 // node on the way was replaced, the walk looks for its place again: behind the
 // last entry that it visited, by first byte and order of Add (the order of
-// their ids is that of the tree among equal keys).
+// their ids is that of the tree among equal keys); or before it, at an entry
+// that ends behind all visited ones, and so is not among them.
+//
+// So no byte is missed that one mapping takes over from another (add.h), if the
+// new one is alive before the old one leaves the tree, and the old one leaves
+// the tree before it dies, and neither overlaps what is in the tree then. What
+// takes over begins no later. While a node is in the tree it stays in the slot
+// of the old one: an earlier slot means that all of the old one's slot up to
+// there has left the tree, the first entry with it, of which the node tells.
+// Where that has happened the node was replaced, and the walk looks again.
 //
 // A step costs O(1) inside a leaf, O(log n) at worst. Writes nothing shared.
 
@@ -33,11 +42,12 @@ class TreeWalk {
   TreeWalk(const Tree &tree, std::uint64_t first, std::uint64_t last)
       : tree_(tree), first_(first), last_(last) {}
 
-  // Goes on behind the entry with this key and id, not from the start.
+  // What begins before the last entry visited is not asked for again: for the
+  // writer, and for keys that overlap at will.
+  void NeverGoBack() { reach_ = internal::kNever; }
+  // The writer's: goes on behind the entry with this key and id.
   void Resume(std::uint64_t key, std::uint64_t id) {
-    visited_ = true;
-    key_ = key;
-    id_ = id;
+    Note(key, id, internal::kNever);
     state_ = State::kLost;
   }
 
@@ -45,6 +55,7 @@ class TreeWalk {
   bool Next(RecordCopy &copy) {
     while (Record *const record = Step(copy)) {
       if ((copy.meta & Record::kDead) == 0) {
+        Note(keys_[at_ - 1], copy.id, copy.last);
         record_ = record;
         return true;
       }
@@ -69,13 +80,29 @@ class TreeWalk {
   // The writer's: the next entry, also a buried one; nullptr at the end.
   Record *NextInTree() {
     RecordCopy copy;
-    return Step(copy);
+    Record *const record = Step(copy);
+    if (record != nullptr) Note(keys_[at_ - 1], copy.id, internal::kNever);
+    return record;
   }
   // What the last Next found.
   Record *record() const { return record_; }
 
  private:
   enum class State : std::uint8_t { kStart, kThere, kLost, kDone };
+
+  // An entry is visited, the last one in order unless the walk went back.
+  void Note(std::uint64_t key, std::uint64_t id, std::uint64_t last) {
+    if (!IsBehind(key, id)) {
+      key_ = key;
+      id_ = id;
+    }
+    visited_ = true;
+    reach_ = last > reach_ ? last : reach_;
+  }
+  // Whether a place is at or before the last one visited.
+  bool IsBehind(std::uint64_t key, std::uint64_t id) const {
+    return visited_ && (key < key_ || (key == key_ && id <= id_));
+  }
 
   Record *Step(RecordCopy &copy) {
     for (;;) {
@@ -89,10 +116,7 @@ class TreeWalk {
           state_ = State::kLost;
           break;
         }
-        if (visited_ && key == key_ && copy.id <= id_) continue;
-        visited_ = true;
-        key_ = key;
-        id_ = copy.id;
+        if (key <= key_ && IsPassed(key, copy.last, copy.id)) continue;
         return record;
       }
       if (!TakeNextLeaf()) return nullptr;
@@ -113,6 +137,7 @@ class TreeWalk {
   struct Passed {
     bool any, more;
     std::uint64_t key, id;  // of the last entry visited, if any
+    std::uint64_t reach;    // the largest end of all visited
   };
 
   // Visits the entries of the leaf from the path's slot on, and moves the path
@@ -126,17 +151,13 @@ class TreeWalk {
     const unsigned from = path_.index(0) / kInGroup;
     path_.index(0) = kSlots - 1;
     ended_ = false;
-    Passed passed{false, true, 0, 0};
+    Passed passed{false, true, 0, 0, reach_};
     for (unsigned g = from; g < kGroups; ++g) {
       // Records are asked for two groups before their turn.
       if (g + 2 < kGroups) leaf.PrefetchSlots(g + 2);
       if (!VisitGroup(leaf, version, g, passed, visit)) break;
     }
-    if (passed.any) {
-      visited_ = true;
-      key_ = passed.key;
-      id_ = passed.id;
-    }
+    if (passed.any) Note(passed.key, passed.id, passed.reach);
     // What the leaf said of the range counts if it is still there.
     if (!leaf.IsStill(version)) state_ = State::kLost;
     return passed.more;
@@ -175,6 +196,7 @@ class TreeWalk {
       passed.any = true;
       passed.key = key;
       passed.id = copy.id;
+      passed.reach = copy.last > passed.reach ? copy.last : passed.reach;
       if (!visit(static_cast<const RecordCopy &>(copy))) {
         passed.more = false;
         return false;
@@ -185,8 +207,7 @@ class TreeWalk {
   // Whether an entry does not reach the range, or was visited before the walk
   // came to this leaf.
   bool IsPassed(std::uint64_t key, std::uint64_t end, std::uint64_t id) const {
-    if (end < first_) return true;
-    return visited_ && (key < key_ || (key == key_ && id <= id_));
+    return end < first_ || (end <= reach_ && IsBehind(key, id));
   }
 
   // What remains of this leaf, or else the next one that has entries in the
@@ -262,11 +283,27 @@ class TreeWalk {
     }
   }
 
-  internal::Reached Again() {
+  [[gnu::noinline]] internal::Reached Again() {
     if (!visited_) return path_.FirstReaching(tree_.root(), first_);
     const internal::Reached reached = path_.Before(tree_.root(), key_);
-    return reached == internal::Reached::kSlot ? path_.NextReaching(first_)
-                                               : reached;
+    if (reached != internal::Reached::kSlot) return reached;
+    if (reach_ < last_) {
+      // Behind the look from the root above: what takes over from here on makes
+      // the one or the other path stale.
+      typename Tree::Path back;
+      const internal::Reached found =
+          back.FirstReaching(tree_.root(), reach_ + 1);
+      if (found == internal::Reached::kStale) return found;
+      if (found == internal::Reached::kSlot) {
+        const bool before = back.leaf()->first_at(back.index(0)) < key_;
+        if (!back.LeafIsStill()) return internal::Reached::kStale;
+        if (before) {
+          path_ = back;
+          return found;
+        }
+      }
+    }
+    return path_.NextReaching(first_);
   }
 
   static constexpr unsigned kSlots = Tree::kSlots;
@@ -284,6 +321,7 @@ class TreeWalk {
   Record *records_[kSlots];
   bool visited_ = false;
   std::uint64_t key_ = 0, id_ = 0;  // of the last entry visited
+  std::uint64_t reach_ = 0;         // the largest end of all visited
   Record *record_ = nullptr;
 };
 
