@@ -354,6 +354,18 @@ TEST_F(IotlbTest, ClearKeepsPoliciesAndMemory) {
   EXPECT_EQ(iotlb_.stats().peak_entries, 500u);
 }
 
+TEST_F(IotlbTest, AMissOfNoPermissionIsNotNoted) {
+  Init({.pending_misses = 2});
+  for (const int bits : {4, 7, 255}) {
+    EXPECT_EQ(iotlb_.ReportMiss(Iova(1), static_cast<Permission>(bits)),
+              MissReport::kInvalid);
+  }
+  EXPECT_EQ(iotlb_.ReportMiss(Iova(1), Permission::kRead), MissReport::kNew);
+  EXPECT_EQ(iotlb_.ReportMiss(Iova(1), Permission::kReadWrite),
+            MissReport::kNew);
+  EXPECT_EQ(iotlb_.AnswerMisses(Range::Whole(), kReadWrite), 2u);
+}
+
 // An IOTLB that maps everything to itself is small.
 TEST_F(IotlbTest, IdentityMappingCostsUnderAPage) {
   Init();

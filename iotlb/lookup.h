@@ -11,6 +11,7 @@
 #include <span>
 
 #include "dma/address.h"
+#include "dma/direction.h"
 #include "dma/result.h"
 #include "dma/sync.h"
 #include "dma/version.h"
@@ -154,6 +155,8 @@ Result<IotlbEntry> BasicIotlb<P>::Region(Iova at) const {
 
 template <class P>
 MissReport BasicIotlb<P>::ReportMiss(Iova at, Permission wanted) {
+  // An Add would never answer it.
+  if (!IsValid(wanted)) return MissReport::kInvalid;
   const PendingMiss miss{Iova(kPage.RoundDown(at.value())), wanted};
   return misses_.Report(miss, [&] { return Lookup(at, wanted).ok(); });
 }

@@ -32,6 +32,7 @@ enum class MissReport : std::uint8_t {
   kPending = 1,   // somebody asked already
   kAnswered = 2,  // there is a mapping by now: look it up again
   kFull = 3,      // as many wait as can; nothing is noted
+  kInvalid = 4,   // `wanted` is no Permission; nothing is noted
 };
 
 // One access that found no mapping, or none that grants it.

@@ -53,6 +53,7 @@ TEST(RemoveSplits, TheMiddleOfTheWholeSpace) {
   EXPECT_EQ(iotlb.Lookup(Iova(kMax - 1), kRead)->bytes_minus_one, 0u);
   EXPECT_EQ(iotlb.stats().splits, 3u);
   EXPECT_TRUE(iotlb.CheckInvariants());
+  EXPECT_EQ(iotlb.stats().peak_entries, iotlb.stats().entries);
 }
 
 TEST(RemoveSplits, LimitRefusesThePieces) {

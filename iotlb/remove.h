@@ -9,6 +9,7 @@
 // Splitting replaces a mapping by its pieces, as merging does (add.h): they go
 // live before it dies.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -96,6 +97,7 @@ Result<std::size_t> BasicIotlb<P>::RemoveCutting(Range range) {
     Withdraw(oldest_);
     ++stats_.retired;
   }
+  stats_.peak_entries = std::max(stats_.peak_entries, core_.size());  // splits
   return count;
 }
 
