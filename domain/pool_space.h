@@ -233,6 +233,7 @@ class PoolSpace {
 }  // namespace internal
 }  // namespace dmamap::inline v0
 
-#include "domain/pool_use.h"  // IWYU pragma: export
+#include "domain/pool_reclaim.h"  // IWYU pragma: export
+#include "domain/pool_use.h"      // IWYU pragma: export
 
 #endif  // DMAMAP_DOMAIN_POOL_SPACE_H_
