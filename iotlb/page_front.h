@@ -16,7 +16,12 @@
 //   * beyond, a mapping that touches the region is worth 64 bytes and 32 for
 //     each of its first 64 pages there, and a table is made where they are
 //     worth its size;
-//   * all tables together are at most kSlack plus what all mappings are worth.
+//   * no table is made that would bring all of them above kSlack plus what all
+//     mappings are worth.
+//
+// A table stays until nothing is left in it. So removals that leave one mapping
+// in each of many regions leave tables above that bound, and new ones are not
+// made until enough of them are empty.
 //
 // Where it does not pay, or memory is short, the slot says "ask the tree", as
 // it does for a page that several mappings touch. So nothing here can fail, and
