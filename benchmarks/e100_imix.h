@@ -40,6 +40,7 @@
 #include "dma/result.h"
 #include "nicring/buffer_pool.h"
 #include "nicring/i8255x.h"
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "nicring/rx_ring.h"
 #include "testing/device_port.h"
@@ -141,6 +142,7 @@ class E100Runner {
  private:
   using Device = SimI8255x<typename E::PortType>;
   using Ring = RxRing<I8255xFormat, typename E::MapperType, FixedPool>;
+  using Interrupt = I8255xInterrupts<Device, Ring>;
 
   static constexpr std::uint32_t kEntries = 256;
   static constexpr std::uint32_t kRoom = 1522;  // as Linux's e100 has it
@@ -177,13 +179,14 @@ class E100Runner {
   }
 
   bool Receive(Device& device) {
-    Napi<Device> napi(&device);
+    Interrupt interrupt(&device, &ring_);
+    Napi<Interrupt> napi(&interrupt);
     if (!ring_.Start(device).ok()) return false;
     const double start = CpuSeconds();
     while (result_.sent < frames_) {
       SendBurst(device);
       result_.timer.BeginChunk();
-      while (device.InterruptLine()) ServeInterrupt(device, napi);
+      while (device.InterruptLine()) ServeInterrupt(napi, device);
       result_.timer.EndChunk();
     }
     result_.seconds = CpuSeconds() - start;
@@ -198,10 +201,9 @@ class E100Runner {
     }
   }
 
-  void ServeInterrupt(Device& device, Napi<Device>& napi) {
+  void ServeInterrupt(Napi<Interrupt>& napi, Device& device) {
     ++result_.interrupts;
     result_.timer.Start();
-    if ((device.Acknowledge() & Device::kCauseRnr) != 0) ring_.OnRnr();
     bool again = napi.Schedule();
     while (again) {
       again = napi.Poll(

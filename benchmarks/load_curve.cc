@@ -15,6 +15,7 @@
 
 #include "nicring/adaptive_napi.h"
 #include "nicring/i8255x.h"
+#include "nicring/interrupts.h"
 #include "nicring/rx_ring.h"
 #include "testing/sim_i8255x.h"
 
@@ -89,14 +90,21 @@ class LoadRun {
     LoadRun* run;
   };
   // The device's mask register: an access costs.
-  struct Line {
+  struct Line : I8255xInterrupts<Device, Ring> {
+    explicit Line(LoadRun* r)
+        : I8255xInterrupts<Device, Ring>(&*r->device_, &r->ring_), run(r) {}
     void Mask() {
       run->Spend(run->options_.costs.mask);
-      run->device_->Mask();
+      I8255xInterrupts<Device, Ring>::Mask();
     }
     void Unmask() {
       run->Spend(run->options_.costs.mask);
-      run->device_->Unmask();
+      I8255xInterrupts<Device, Ring>::Unmask();
+    }
+    // What it costs in a handler is part of costs.interrupt.
+    void Acknowledge() {
+      if (run->in_poll_) run->Spend(run->options_.costs.acknowledge);
+      I8255xInterrupts<Device, Ring>::Acknowledge();
     }
     LoadRun* run;
   };
@@ -146,15 +154,11 @@ class LoadRun {
   void Deliver(std::uint64_t number) {
     latencies_.push_back(now_ - times_[static_cast<std::size_t>(number)]);
   }
-  // Clears the causes, and tells the ring of its receiver.
-  void Acknowledge() {
-    if ((device_->Acknowledge() & Device::kCauseRnr) != 0) ring_.OnRnr();
-  }
   std::size_t Pass(std::size_t budget) {
     ++result_.passes;
     Spend(options_.costs.pass);
-    // A busy poller reads no causes: the ring finds out by itself.
-    if (options_.mode != LoadMode::kBusy) Acknowledge();
+    // Who has no Napi: a frame that comes from here on interrupts again.
+    if (options_.mode == LoadMode::kInterrupt) line_->Acknowledge();
     return ring_.Poll(budget, sink_, *device_).done;
   }
 
@@ -167,6 +171,7 @@ class LoadRun {
   std::deque<std::uint64_t> queue_;  // kInterrupt: frames for the stack
   std::uint64_t stack_left_ = 0;     // of the frame under way
   bool polls_ = false;               // somebody owns the poll
+  bool in_poll_ = false;             // and is in a pass
 
   FixedPool pool_;
   IdentityMapper mapper_;
@@ -175,7 +180,7 @@ class LoadRun {
   Ring ring_;
   Sink sink_{this};
   Clock clock_{this};
-  Line line_{this};
+  std::optional<Line> line_;
   std::optional<AdaptiveNapi<Line, Clock>> napi_;
 };
 
@@ -194,7 +199,8 @@ bool LoadRun::Prepare() {
                              : options_.mode == LoadMode::kAdaptive
                                  ? options_.costs.interrupt
                                  : decltype(napi_)::value_type::kNever;
-  napi_.emplace(&line_, &clock_, AdaptiveOptions{.interrupt_ns = wait});
+  line_.emplace(this);
+  napi_.emplace(&*line_, &clock_, AdaptiveOptions{.interrupt_ns = wait});
   latencies_.reserve(times_.size());
   return ring_
              .Init(&mapper_, &pool_,
@@ -223,20 +229,20 @@ void LoadRun::StepInterrupt() {
 void LoadRun::Handle() {
   ++result_.interrupts;
   Spend(options_.costs.interrupt);
-  Acknowledge();
   while (Pass(kBudget) == kBudget) {
   }
 }
 
 void LoadRun::StepNapi() {
   if (polls_) {
+    in_poll_ = true;
     polls_ = napi_->Poll(
                  kBudget, [this](std::size_t n) { return Pass(n); },
                  [this] { return ring_.HasWork(); }) == PollOutcome::kAgain;
+    in_poll_ = false;
   } else if (device_->InterruptLine()) {
     ++result_.interrupts;
     Spend(options_.costs.interrupt);
-    Acknowledge();
     polls_ = napi_->Schedule();
   } else {
     IdleUntilArrival();

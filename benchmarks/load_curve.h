@@ -5,7 +5,8 @@
 #define DMAMAP_BENCHMARKS_LOAD_CURVE_H_
 
 // What interrupts, NAPI and busy polling make of an offered load: the shipped
-// ring, Napi and AdaptiveNapi over a simulated i8255x, on one simulated CPU.
+// ring and AdaptiveNapi, which has a Napi in it and is no more than that with
+// interrupt_ns = 0, over a simulated i8255x, on one simulated CPU.
 //
 // Time is simulated: the code runs, and each thing that it does costs what
 // LoadCosts says. Frames arrive by a random process of a fixed seed, also in
@@ -15,12 +16,14 @@
 //
 // Modes
 //   kInterrupt  before NAPI: each interrupt's handler empties the ring into a
-//               queue, and the stack works on the queue when no interrupt is
-//               pending. A full queue drops (Mogul and Ramakrishnan,
+//               queue (so at a high load there are fewer interrupts than
+//               frames), and the stack works on the queue when no interrupt
+//               is pending. A full queue drops (Mogul and Ramakrishnan,
 //               "Eliminating receive livelock in an interrupt-driven kernel",
 //               ACM TOCS 1997).
-//   kNapi       the handler masks and schedules; a poll takes each frame from
-//               the ring through the stack, and unmasks when the ring is empty.
+//   kNapi       AdaptiveNapi with interrupt_ns = 0: the handler schedules; a
+//               poll takes each frame from the ring through the stack, and
+//               unmasks when the ring is empty.
 //   kAdaptive   AdaptiveNapi with interrupt_ns = costs.interrupt.
 //   kBusy       polls for ever, interrupts off.
 
@@ -41,6 +44,7 @@ enum class Arrivals {
 struct LoadCosts {
   std::uint64_t interrupt = 2000;  // entry, cause, acknowledge, exit
   std::uint64_t mask = 20;         // a posted write to the mask register
+  std::uint64_t acknowledge = 20;  // of a completing poll: the same
   std::uint64_t pass = 50;         // a call of the poll function, empty
   std::uint64_t driver = 150;      // a frame: from the ring to the stack
   std::uint64_t stack = 350;       // a frame: in the stack

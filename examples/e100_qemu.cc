@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "domain/domain.h"
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "nicring/rx_ring.h"
 #include "testing/qemu/e100.h"
@@ -39,7 +40,7 @@ const std::array<std::byte, 1514> kFrame = [] {
 class Driver {
  public:
   Driver(VtdMachineDomain* domain, QemuE100* nic)
-      : domain_(domain), nic_(nic), napi_(nic) {}
+      : domain_(domain), nic_(nic) {}
   ~Driver() { ring_.Shutdown(*nic_); }  // the device first, then the memory
 
   // Each buffer begins 64 bytes before the end of a page: of what arrives, the
@@ -58,7 +59,6 @@ class Driver {
   }
 
   void Interrupt() {
-    if ((nic_->Acknowledge() & QemuE100::kCauseRnr) != 0) ring_.OnRnr();
     if (!napi_.Schedule()) return;
     while (
         napi_.Poll(
@@ -87,8 +87,10 @@ class Driver {
   VtdMachineDomain* domain_;
   QemuE100* nic_;
   GuestPool pool_;
-  RxRing<QemuE100Format, VtdMachineDomain, GuestPool> ring_;
-  Napi<QemuE100> napi_;
+  using Ring = RxRing<QemuE100Format, VtdMachineDomain, GuestPool>;
+  Ring ring_;
+  I8255xInterrupts<QemuE100, Ring> interrupts_{nic_, &ring_};
+  Napi<I8255xInterrupts<QemuE100, Ring>> napi_{&interrupts_};
   std::size_t frames_ = 0;
   std::size_t bytes_ = 0;
   std::size_t wrong_ = 0;

@@ -10,6 +10,7 @@
 
 #include "domain/domain.h"
 #include "nicring/i8255x.h"
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "nicring/rx_ring.h"
 #include "testing/domain_port.h"
@@ -20,7 +21,7 @@ using namespace dmamap;  // NOLINT: an example
 template <class Nic>
 class Driver {
  public:
-  Driver(Domain<>* domain, Nic* nic) : domain_(domain), nic_(nic), napi_(nic) {}
+  Driver(Domain<>* domain, Nic* nic) : domain_(domain), nic_(nic) {}
   ~Driver() { ring_.Shutdown(*nic_); }  // the device first, then the memory
 
   Result<void> Start() {
@@ -32,10 +33,7 @@ class Driver {
   }
 
   // The interrupt handler. True: run Poll soon, on any CPU.
-  bool Interrupt() {
-    if ((nic_->Acknowledge() & Nic::kCauseRnr) != 0) ring_.OnRnr();
-    return napi_.Schedule();  // and masks
-  }
+  bool Interrupt() { return napi_.Schedule(); }  // acknowledges, and masks
 
   // Until kIdle: then interrupts are on, and no frame was missed.
   PollOutcome Poll() {
@@ -59,8 +57,10 @@ class Driver {
   Domain<>* domain_;
   Nic* nic_;
   FixedPool pool_;
-  RxRing<I8255xFormat, Domain<>, FixedPool> ring_;
-  Napi<Nic> napi_;
+  using Ring = RxRing<I8255xFormat, Domain<>, FixedPool>;
+  Ring ring_;
+  I8255xInterrupts<Nic, Ring> interrupts_{nic_, &ring_};
+  Napi<I8255xInterrupts<Nic, Ring>> napi_{&interrupts_};
   std::size_t frames_ = 0;
   std::size_t bytes_ = 0;
 };

@@ -17,6 +17,7 @@ namespace {
 struct Line {
   void Mask() { masked = true; }
   void Unmask() { masked = false; }
+  void Acknowledge() {}
   bool masked = false;
 };
 struct SimClock {

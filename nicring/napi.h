@@ -7,8 +7,7 @@
 // Napi: interrupts off while there is work, polls with a budget, and no event
 // lost when interrupts go on again.
 //
-//   interrupt handler:  causes = Acknowledge(); if (rnr) ring.OnRnr();
-//                       if (napi.Schedule()) <arrange for Poll to be called>
+//   interrupt handler:  if (napi.Schedule()) <arrange for Poll to be called>
 //   later, any CPU:     while (napi.Poll(64, poll, look) == kAgain) {}
 //
 // One owner. events_ counts the calls of Schedule since the last completion.
@@ -24,6 +23,17 @@
 //   event after the poll           its interrupt schedules a new one
 // Looking before unmasking loses an event between the two.
 //
+// Causes stay pending until they are acknowledged, and are gone then: so a look
+// at the ring follows every acknowledge, before the poll is given up.
+//   Schedule acknowledges, and then counts the event: the owner's exchange
+//   fails
+//     and its next look is younger. The other way round that look may be over,
+//     and a cause that came since is wiped, its frame never seen. Who does not
+//     get the poll acknowledges too, else a line that rose between unmask and
+//     exchange would interrupt for ever.
+//   A completing poll acknowledges between pass and unmask: what came during
+//     the pass, pass or look find; its causes would interrupt for nothing.
+//
 // Schedule may be called from an interrupt handler; it is wait-free. Poll takes
 // the time of one call of the poll function.
 
@@ -37,12 +47,18 @@
 
 namespace dmamap::inline v0 {
 
-// The interrupt of one device or queue. Each function has reached the device
-// when it returns (on PCI: write, then read back).
+// The interrupt of one device or queue; interrupts.h has those of the NICs of
+// this folder. Each function has reached the device when it returns (on PCI:
+// write, then read back). Mask and Unmask are the owner's; Acknowledge may run
+// on several CPUs at once.
 template <class I>
 concept Interrupts = requires(I& interrupts) {
   interrupts.Mask();
-  interrupts.Unmask();
+  interrupts.Unmask();  // a cause that is pending interrupts now
+  // Clears the causes that are pending, or those of them that it has read, and
+  // none that comes later. What a cause tells beside "look at the ring" is its
+  // own to pass on (RxRing::OnRnr).
+  { interrupts.Acknowledge() } -> std::same_as<void>;
 };
 
 enum class PollOutcome : std::uint8_t {
@@ -58,9 +74,10 @@ class Napi {
   Napi(const Napi&) = delete;
   Napi& operator=(const Napi&) = delete;
 
-  // An event. True when the caller must arrange for a Poll, which has been
-  // masked for; false when somebody else does.
+  // An event, which is acknowledged. True when the caller must arrange for a
+  // Poll, which has been masked for; false when somebody else does.
   [[nodiscard]] bool Schedule() {
+    interrupts_->Acknowledge();
     // S1, release: pairs with P1, so that the owner sees what the handler did
     // before (OnRnr). It continues the release sequence of P2: the P1 of a new
     // owner acquires what the last one did. Acquire: pairs with P2, so that the
@@ -80,8 +97,9 @@ class Napi {
     // here are served by this pass.
     std::uint64_t seen = events_.load(std::memory_order_acquire);
     if (poll(budget) >= budget) return PollOutcome::kAgain;
+    interrupts_->Acknowledge();
     interrupts_->Unmask();
-    DmaFullBarrier();  // the look is younger than the unmask
+    DmaFullBarrier();  // the look is younger than both
     if (!look() &&
         // P2, release: pairs with S1 and P1 of the next owner. Relaxed on
         // failure: the next pass sees by P1 what came in between.

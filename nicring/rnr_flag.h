@@ -27,6 +27,13 @@ class RnrFlag {
     announced_.store(true, std::memory_order_release);
   }
 
+  // True while something waits for Take. For the pass's thread: what another
+  // announces now it schedules for.
+  bool announced() const {
+    // relaxed: only says whether to Take, which acquires.
+    return announced_.load(std::memory_order_relaxed);
+  }
+
   // True once for what was announced so far.
   [[nodiscard]] bool Take() {
     // R2, acquire: pairs with R1. One access that reads and clears: between a

@@ -126,12 +126,13 @@ class RxRing {
   void OnRnr() { rnr_.Announce(); }
 
   // True when a poll would find something, or nobody would tell if it did: the
-  // device could not be shown the unmask or new buffers, the look failed, or
-  // the receiver has stopped and waits for the pass that restarts it. Does not
-  // count as a poll.
+  // device could not be shown the unmask or new buffers, the look failed, an
+  // RNR is announced that no pass has heard of, or the receiver has stopped and
+  // waits for the pass that restarts it. Does not count as a poll.
   bool HasWork() {
     if (!started()) return false;
-    if (masked_ || unpublished_ || state_ == ReceiverState::kStopped) {
+    if (masked_ || unpublished_ || state_ == ReceiverState::kStopped ||
+        (Queue::kStops && rnr_.announced())) {
       return true;
     }
     const RxLook look = queue_.Look().look;
@@ -139,11 +140,14 @@ class RxRing {
   }
 
   // The interrupt of a queue that is masked in its own memory (virtio): makes
-  // the ring an Interrupts, for Napi. Ordered with the other calls.
+  // the ring an Interrupts, for Napi. Mask and Unmask are ordered with the
+  // other calls. A message (MSI-X) needs no acknowledge; a line has VirtioLine
+  // (interrupts.h).
   void Mask() requires InterruptingQueue<Queue> { (void)queue_.Mask(); }
   void Unmask() requires InterruptingQueue<Queue> {
     masked_ = !queue_.Unmask();
   }
+  void Acknowledge() requires InterruptingQueue<Queue> {}
 
   // Aborts the receiver, unmaps every buffer and puts it back into the pool.
   // Start may follow.

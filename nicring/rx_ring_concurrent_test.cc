@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "dma/sync.h"
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "nicring/rx_ring.h"
 #include "testing/rx_bench.h"
@@ -81,9 +82,7 @@ void HandleInterrupts(B& bench, N& napi, const std::atomic<bool>& sent,
       std::this_thread::yield();
       continue;
     }
-    const std::uint16_t causes = bench.sim->Acknowledge();
-    if (causes == 0) continue;  // the other device's
-    if ((causes & bench.sim->kCauseRnr) != 0) bench.ring.OnRnr();
+    if (bench.sim->ReadCauses() == 0) continue;  // the other device's
     // release: pairs with the acquire of the poll's loop.
     if (napi.Schedule()) runs.fetch_add(1, std::memory_order_release);
   }
@@ -97,7 +96,8 @@ void Race(std::uint32_t entries, std::uint32_t frames, std::size_t budget) {
   Bench<World, I8255xFormat, SpinLock> bench(options);
   bench.Start();
   CheckingSink sink;
-  Napi napi(&*bench.sim);
+  I8255xInterrupts interrupts(&*bench.sim, &bench.ring);
+  Napi napi(&interrupts);
   std::atomic<bool> sent{false};
   std::atomic<bool> handled{false};
   std::atomic<std::uint64_t> runs{0};  // polls that were asked for

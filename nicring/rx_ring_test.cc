@@ -11,6 +11,7 @@
 #include <map>
 #include <vector>
 
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "nicring/page_flip.h"
 #include "testing/rx_bench.h"
@@ -430,7 +431,6 @@ TEST(RxRing, AFailedSyncIsCountedAndTheNextPassGoesOn) {
 template <class B, class N>
 void Serve(B& bench, N& napi, std::size_t budget) {
   if (!bench.sim->InterruptLine()) return;
-  if ((bench.sim->Acknowledge() & B::Sim::kCauseRnr) != 0) bench.ring.OnRnr();
   if (!napi.Schedule()) return;
   for (int passes = 0; passes < 100; ++passes) {
     const PollOutcome outcome = napi.Poll(
@@ -444,6 +444,48 @@ void Serve(B& bench, N& napi, std::size_t budget) {
   ADD_FAILURE() << "polls for ever";
 }
 
+// The receiver stops between a completing pass and its acknowledge, which is
+// all that tells.
+TEST(RxRing, AnRnrThatACompletingPollAcknowledgesIsServed) {
+  BenchOptions options;
+  options.entries = 5;
+  using B = Bench<CopyingWorld<FailingMapper>>;
+  B bench(options);
+  bench.Start();
+  struct Interrupt : I8255xInterrupts<B::Sim, B::Ring> {
+    explicit Interrupt(B* b) : I8255xInterrupts(&*b->sim, &b->ring), bench(b) {}
+    void Acknowledge() {
+      if (passes == 1) {
+        for (int i = 0; i < 8; ++i) bench->Inject(60);
+        bench->RunDevice();
+        EXPECT_TRUE(bench->sim->Stopped());
+      }
+      I8255xInterrupts::Acknowledge();
+    }
+    B* bench;
+    int passes = 0;
+  } interrupt(&bench);
+  Napi napi(&interrupt);
+  ASSERT_TRUE(napi.Schedule());
+  while (napi.Poll(
+             64,
+             [&](std::size_t n) {
+               ++interrupt.passes;
+               return bench.ring.Poll(n, bench.sink, bench.registers).done;
+             },
+             [&] { return bench.ring.HasWork(); }) == PollOutcome::kAgain) {
+    ASSERT_LT(interrupt.passes, 10);
+  }
+  EXPECT_FALSE(bench.sim->Stopped());
+  EXPECT_EQ(bench.sink.frames, bench.stored);
+  // Announced alone, it is work.
+  EXPECT_FALSE(bench.ring.HasWork());
+  bench.ring.OnRnr();
+  EXPECT_TRUE(bench.ring.HasWork());
+  EXPECT_EQ(bench.ring.Poll(64, bench.sink, bench.registers).done, 0u);
+  EXPECT_FALSE(bench.ring.HasWork());
+}
+
 // No watchdog helps here, and no interrupt comes from a receiver that stopped.
 TEST(RxRing, AFailedSyncUnderNapiStopsNothing) {
   std::uint64_t failures = 0;
@@ -451,7 +493,8 @@ TEST(RxRing, AFailedSyncUnderNapiStopsNothing) {
     for (int n = 1; n < 60; ++n) {
       Bench<CopyingWorld<FailingMapper>> bench;  // two may be filled
       bench.Start();
-      Napi napi(&*bench.sim);
+      I8255xInterrupts interrupts(&*bench.sim, &bench.ring);
+      Napi napi(&interrupts);
       bench.world->mapper.countdown = n;
       for (int i = 0; i < 8; ++i) {
         for (int k = 0; k < 3; ++k) bench.Inject(60);

@@ -208,6 +208,7 @@ class TxRing {
   // As those of RxRing, for a queue that is masked in its own memory (virtio).
   void Mask() requires MaskedInMemory<Queue> { (void)queue_.Mask(); }
   void Unmask() requires MaskedInMemory<Queue> { masked_ = !queue_.Unmask(); }
+  void Acknowledge() requires MaskedInMemory<Queue> {}
 
   // Stops the device and gives back every frame as cancelled. Start may follow.
   template <TxSink Sink, TxPortOf<Queue> Port>

@@ -373,6 +373,7 @@ TEST(TxRing, AFailedLookAfterTheUnmaskLosesNoEvent) {
   bench.ring.Kick(bench.sim);
   struct Edge {
     void Mask() {}
+    void Acknowledge() {}
     void Unmask() {
       bench->RunDevice();
       bench->world.mapper.fails = !std::exchange(failed, true);

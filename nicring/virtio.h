@@ -9,7 +9,8 @@
 //   RxRing<VirtioSplitFormat, IdentityMapper, FixedPool> ring;
 //   ring.Init(&mapper, &pool, {.entries = 256, .room = 1524,
 //                              .features = negotiated});
-//   Napi napi(&ring);   // its interrupts are masked in the queue's memory
+//   Napi napi(&ring);   // its interrupts are masked in the queue's memory;
+//                       // one that is a line: VirtioLine (interrupts.h)
 //
 // Source: Virtual I/O Device (VIRTIO) Version 1.2, 2.7 (split virtqueues), 2.8
 // (packed virtqueues), 5.1.6 (virtio_net_hdr). All words little-endian.

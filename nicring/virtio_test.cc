@@ -13,11 +13,13 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "nicring/doorbell_bench_for_test.h"
+#include "nicring/interrupts.h"
 #include "nicring/napi.h"
 #include "testing/sim_virtio.h"
 
@@ -182,15 +184,17 @@ TYPED_TEST(VirtioTest, ABatchDoesNotStarveALargeFrame) {
 
 // The driver sleeps until an interrupt, the device until a doorbell: with both
 // suppressions neither misses the other.
-TYPED_TEST(VirtioTest, NapiMissesNoEvent) {
-  using F = typename TypeParam::Format;
+// The interrupt is a message, which `pending` takes, or a line.
+template <class F, class World, class Pending, class MakeInterrupts>
+void ExpectNoEventMissed(Pending&& pending, MakeInterrupts&& make) {
   for (const bool event_index : {false, true}) {
     const Features f{false, event_index};
     DoorbellOptions options = Options<F>(f);
     options.ring.doorbell_batch = 4;
-    Bench<typename TypeParam::World, F> bench(options, f);
+    Bench<World, F> bench(options, f);
     ASSERT_TRUE(bench.Start());
-    Napi napi(&bench.ring);
+    auto interrupts = make(bench);
+    Napi napi(&*interrupts);
     std::uint32_t random = 1;
     // The device runs in the driver's calls, too.
     const auto burst = [&] {
@@ -204,7 +208,7 @@ TYPED_TEST(VirtioTest, NapiMissesNoEvent) {
       random = random * 1664525u + 1013904223u;
       if (random >> 31 != 0) bench.Inject(60 + random % 400);
       burst();
-      if (!bench.sim.Acknowledge() || !napi.Schedule()) continue;
+      if (!pending(bench.sim) || !napi.Schedule()) continue;
       while (napi.Poll(
                  4,
                  [&](std::size_t n) {
@@ -222,7 +226,7 @@ TYPED_TEST(VirtioTest, NapiMissesNoEvent) {
     // What is left is served by interrupts alone.
     for (int i = 0; i < 100; ++i) {
       bench.RunDevice();
-      if (!bench.sim.Acknowledge() || !napi.Schedule()) continue;
+      if (!pending(bench.sim) || !napi.Schedule()) continue;
       while (napi.Poll(
                  4, [&](std::size_t n) { return bench.Poll(n).done; },
                  [&] { return bench.ring.HasWork(); }) == PollOutcome::kAgain) {
@@ -236,6 +240,18 @@ TYPED_TEST(VirtioTest, NapiMissesNoEvent) {
     EXPECT_LT(bench.sim.counters().doorbells, bench.stored.size());
     EXPECT_TRUE(bench.Sound());
   }
+}
+TYPED_TEST(VirtioTest, NapiMissesNoEvent) {
+  ExpectNoEventMissed<typename TypeParam::Format, typename TypeParam::World>(
+      [](auto& sim) { return sim.Acknowledge(); },
+      [](auto& bench) { return &bench.ring; });
+}
+TYPED_TEST(VirtioTest, NapiMissesNoEventOfALine) {
+  ExpectNoEventMissed<typename TypeParam::Format, typename TypeParam::World>(
+      [](auto& sim) { return sim.InterruptLine(); },
+      [](auto& bench) {
+        return std::optional(VirtioLine(&bench.ring, &bench.sim));
+      });
 }
 
 // A masked queue is silent: nothing but the unmask brings the interrupt back.

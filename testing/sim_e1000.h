@@ -88,7 +88,7 @@ class SimE1000 {
   SimE1000(const SimE1000&) = delete;
   SimE1000& operator=(const SimE1000&) = delete;
 
-  // --- Registers: a DoorbellPort, and an Interrupts.
+  // --- Registers: a DoorbellPort, and the CauseRegisters of IntelInterrupts.
 
   // RDBA, RDLEN, the buffer size; head and tail 0; receive enable. kBusy while
   // running, kInvalidArgument for a length that is no multiple of 128 bytes.
@@ -124,24 +124,24 @@ class SimE1000 {
       LoseFrame(&counters_.rx_missed);
     }
   }
-  // Reads and clears the causes.
-  std::uint32_t Acknowledge() {
+  // ICR: a 1 clears.
+  void ClearCauses(std::uint32_t bits) {
     const Guard guard(lock_);
-    const std::uint32_t causes = causes_;
-    causes_ = 0;
-    return causes;
+    causes_ &= ~bits;
   }
-  void Mask() {
+  // IMS and IMC: a 1 sets or clears a bit of the mask of causes that interrupt,
+  // all in the beginning.
+  void EnableCauses(std::uint32_t bits) {
     const Guard guard(lock_);
-    masked_ = true;
+    enabled_ |= bits;
   }
-  void Unmask() {
+  void DisableCauses(std::uint32_t bits) {
     const Guard guard(lock_);
-    masked_ = false;
+    enabled_ &= ~bits;
   }
   bool InterruptLine() {
     const Guard guard(lock_);
-    return causes_ != 0 && !masked_;
+    return (causes_ & enabled_) != 0;
   }
 
   // --- The wire.
@@ -271,8 +271,8 @@ class SimE1000 {
   std::uint32_t head_ = 0;  // RDH
   std::uint32_t tail_ = 0;  // RDT
   bool running_ = false;
-  bool masked_ = false;
   std::uint32_t causes_ = 0;
+  std::uint32_t enabled_ = ~std::uint32_t{0};
   Phase phase_ = Phase::kFetch;
   Iova buffer_;             // of the descriptor at head
   std::size_t stored_ = 0;  // bytes of the frame in earlier descriptors

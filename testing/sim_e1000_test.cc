@@ -85,7 +85,15 @@ TEST(SimE1000, LegacyWriteBack) {
   EXPECT_EQ(memory.buffer(1)[43], 299 & 0xff);
   EXPECT_EQ(memory.buffer(1)[44], 0);  // not a byte more
   EXPECT_EQ(sim.head(), 2u);
-  EXPECT_EQ(sim.Acknowledge(), Sim::kCauseRx);
+  EXPECT_TRUE(sim.InterruptLine());
+  sim.DisableCauses(Sim::kCauseRx);
+  EXPECT_FALSE(sim.InterruptLine());
+  sim.EnableCauses(Sim::kCauseRx);
+  EXPECT_TRUE(sim.InterruptLine());
+  sim.ClearCauses(~Sim::kCauseRx);
+  EXPECT_TRUE(sim.InterruptLine());
+  sim.ClearCauses(Sim::kCauseRx);
+  EXPECT_FALSE(sim.InterruptLine());
   EXPECT_TRUE(sim.CheckInvariants());
 }
 

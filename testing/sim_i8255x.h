@@ -90,7 +90,8 @@ class SimI8255x {
   SimI8255x& operator=(const SimI8255x&) = delete;
 
   // --- Registers, for the driver. Start, Stopped, AcknowledgeRnr and Abort
-  // make it a ReceiverPort; Mask and Unmask an Interrupts.
+  // make it a ReceiverPort; Mask, Unmask, ReadCauses and ClearCauses the
+  // ScbRegisters of I8255xInterrupts.
 
   // RU Start. kBusy while Ready (the manual forbids it; counted).
   Result<void> Start(Iova first) {
@@ -117,7 +118,16 @@ class SimI8255x {
     if (frame_started_) LoseFrame(&counters_.rx_resource_errors);
     state_ = RuState::kIdle;
   }
-  // Reads and clears the causes.
+  // STAT/ACK, the causes in bits 15:8 of the status word; a 1 clears.
+  std::uint8_t ReadCauses() {
+    const Guard guard(lock_);
+    return static_cast<std::uint8_t>(causes_ >> 8);
+  }
+  void ClearCauses(std::uint8_t bits) {
+    const Guard guard(lock_);
+    causes_ = static_cast<std::uint16_t>(causes_ & ~(unsigned{bits} << 8));
+  }
+  // Reads and clears the causes at once.
   std::uint16_t Acknowledge() {
     const Guard guard(lock_);
     const std::uint16_t causes = causes_;

@@ -104,13 +104,21 @@ class SimVirtio {
     }
     running_ = false;
   }
-  // An interrupt was sent since the last call.
-  bool Acknowledge() {
+  // An interrupt was sent since the last call. As a message: it is over with
+  // that.
+  bool Acknowledge() { return ReadIsr() != 0; }
+  // As a line: up until the ISR status is read.
+  bool InterruptLine() {
     const Guard guard(lock_);
-    const bool pending = interrupt_;
-    interrupt_ = false;
-    return pending;
+    return interrupt_;
   }
+  std::uint8_t ReadIsr() {
+    const Guard guard(lock_);
+    const std::uint8_t isr = interrupt_ ? 1 : 0;
+    interrupt_ = false;
+    return isr;
+  }
+  void OnConfigurationChange() {}  // it never does
 
   // --- The wire.
 

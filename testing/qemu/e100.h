@@ -7,7 +7,7 @@
 // The registers of QEMU's Intel 8255x models (i82550 to i82801, here i82559er),
 // as nicring's rings want them.
 //
-//   QemuE100 nic(&function);         // a ReceiverPort and an Interrupts
+//   QemuE100 nic(&function);         // a ReceiverPort, ScbRegisters
 //   rx_ring.Start(nic);
 //   tx_ring.Start(nic.transmitter());        // a CommandPort
 //
@@ -41,7 +41,7 @@
 #include "nicring/format.h"
 #include "nicring/i8255x.h"
 #include "nicring/i8255x_tx.h"
-#include "nicring/napi.h"
+#include "nicring/interrupts.h"
 #include "nicring/receiver.h"
 #include "testing/qemu/pci.h"
 
@@ -68,7 +68,6 @@ static_assert(ListFormat<QemuE100Format>);
 class QemuE100 {
  public:
   static constexpr std::uint8_t kCauseRnr = 1u << 4;
-  static constexpr std::uint8_t kCauseCna = 1u << 5;
 
   // What DUMPSTATS writes, as far as it is used here.
   struct Counters {
@@ -111,15 +110,11 @@ class QemuE100 {
   void AcknowledgeRnr() { Write<std::uint8_t>(1, kCauseRnr); }
   void Abort() { Write<std::uint8_t>(2, kRuAbort); }
 
-  // --- Interrupts ---
+  // --- ScbRegisters ---
   void Mask() { Write<std::uint8_t>(3, 1); }
   void Unmask() { Write<std::uint8_t>(3, 0); }
-  // The causes, which are cleared.
-  std::uint8_t Acknowledge() {
-    const auto causes = Read<std::uint8_t>(1);
-    Write<std::uint8_t>(1, causes);
-    return causes;
-  }
+  std::uint8_t ReadCauses() { return Read<std::uint8_t>(1); }
+  void ClearCauses(std::uint8_t bits) { Write<std::uint8_t>(1, bits); }
 
   // --- PORT ---
   // Both units stop; all registers are as at the beginning.
@@ -170,7 +165,7 @@ class QemuE100 {
   PciFunction* function_;
   Transmitter transmitter_{this};
 };
-static_assert(ReceiverPort<QemuE100> && Interrupts<QemuE100>);
+static_assert(ReceiverPort<QemuE100> && ScbRegisters<QemuE100>);
 static_assert(CommandPort<QemuE100::Transmitter>);
 
 }  // namespace dmamap::inline v0

@@ -22,7 +22,7 @@
 #include "dma/address.h"
 #include "dma/result.h"
 #include "dma/version.h"
-#include "nicring/napi.h"
+#include "nicring/interrupts.h"
 #include "nicring/receiver.h"
 #include "testing/qemu/pci.h"
 
@@ -70,11 +70,12 @@ class QemuE1000 {
   Receiver& receiver() { return receiver_; }
   Transmitter& transmitter() { return transmitter_; }
 
-  // --- Interrupts: of the receiver ---
-  void Mask() { Write(kImc, kReceiveCauses); }
-  void Unmask() { Write(kIms, kReceiveCauses); }
-  // The causes, which are cleared.
-  std::uint32_t Acknowledge() { return Read(kIcr); }
+  // --- CauseRegisters ---
+  static constexpr std::uint32_t kReceiveCauses =
+      1u << 4 | 1u << 6 | 1u << 7;  // RXDMT0, RXO, RXT0
+  void EnableCauses(std::uint32_t bits) { Write(kIms, bits); }
+  void DisableCauses(std::uint32_t bits) { Write(kImc, bits); }
+  void ClearCauses(std::uint32_t bits) { Write(kIcr, bits); }
 
   // Missed since the beginning, the others since the last time they were asked.
   std::uint32_t GoodReceived() { return Read(0x4074); }
@@ -93,8 +94,6 @@ class QemuE1000 {
   static constexpr std::uint32_t kPadShort = 1u << 3;
   static constexpr std::uint32_t kBroadcast = 1u << 15;
   static constexpr std::uint32_t kStripCrc = 1u << 26;
-  static constexpr std::uint32_t kReceiveCauses =
-      1u << 4 | 1u << 6 | 1u << 7;  // RXDMT0, RXO, RXT0
 
   std::uint32_t Read(std::uint32_t offset) {
     return function_->Read<std::uint32_t>(0, offset);
@@ -115,7 +114,7 @@ class QemuE1000 {
   Receiver receiver_{this};
   Transmitter transmitter_{this};
 };
-static_assert(DoorbellPort<QemuE1000::Receiver> && Interrupts<QemuE1000>);
+static_assert(DoorbellPort<QemuE1000::Receiver> && CauseRegisters<QemuE1000>);
 static_assert(DoorbellPort<QemuE1000::Transmitter>);
 
 }  // namespace dmamap::inline v0

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "domain/domain.h"
+#include "nicring/interrupts.h"
 #include "testing/qemu/traffic_cases_for_test.h"
 #include "testing/qemu/traffic_for_test.h"
 
@@ -35,7 +36,7 @@ struct E100 {
   using TxFormat = I8255xTxFormat;
   using Scope = Ordered;
   template <class Rx>
-  using InterruptsType = QemuE100;
+  using InterruptsType = I8255xInterrupts<QemuE100, Rx>;
   static constexpr char kDevice[] = "i82559er";
   static constexpr bool kMapsWhatItSends = false;  // copies it
   static constexpr std::uint32_t kHeader = 16;
@@ -47,12 +48,8 @@ struct E100 {
   static Nic& Rx(Nic& nic) { return nic; }
   static Nic::Transmitter& Tx(Nic& nic) { return nic.transmitter(); }
   template <class Ring>
-  static Nic* InterruptsOf(Nic& nic, Ring&) {
-    return &nic;
-  }
-  template <class Ring>
-  static void OnInterrupt(Nic& nic, Ring& ring) {
-    if ((nic.Acknowledge() & Nic::kCauseRnr) != 0) ring.OnRnr();
+  static InterruptsType<Ring> InterruptsOf(Nic& nic, Ring& ring) {
+    return {&nic, &ring};
   }
   template <class T>
   static void Unmask(T& t) {

@@ -15,6 +15,7 @@
 #include "domain/domain.h"
 #include "nicring/e1000.h"
 #include "nicring/e1000_tx.h"
+#include "nicring/interrupts.h"
 #include "nicring/virtio.h"
 #include "nicring/virtio_tx.h"
 #include "testing/qemu/e1000.h"
@@ -35,7 +36,7 @@ struct E1000 {
   using RxFormat = E1000Format;
   using TxFormat = E1000TxFormat;
   template <class Rx>
-  using InterruptsType = Nic;
+  using InterruptsType = IntelInterrupts<Nic>;
   static constexpr char kDevice[] = "e1000";
   static constexpr bool kMapsWhatItSends = true;
   static constexpr std::uint32_t kHeader = 0;
@@ -47,20 +48,16 @@ struct E1000 {
   static auto& Rx(Nic& nic) { return nic.receiver(); }
   static auto& Tx(Nic& nic) { return nic.transmitter(); }
   template <class Ring>
-  static Nic* InterruptsOf(Nic& nic, Ring&) {
-    return &nic;
-  }
-  template <class Ring>
-  static void OnInterrupt(Nic& nic, Ring&) {
-    (void)nic.Acknowledge();
+  static InterruptsType<Ring> InterruptsOf(Nic& nic, Ring&) {
+    return {&nic, Nic::kReceiveCauses};
   }
   template <class T>
   static void Unmask(T& t) {
-    t.nic->Unmask();
+    t.interrupt->Unmask();
   }
   template <class T>
   static void Mask(T& t) {
-    t.nic->Mask();
+    t.interrupt->Mask();
   }
   template <class T>
   static void ExpectCounted(T& t) {
@@ -79,7 +76,7 @@ struct Virtio {
   using TxFormat =
       std::conditional_t<kPacked, VirtioPackedTxFormat, VirtioSplitTxFormat>;
   template <class Rx>
-  using InterruptsType = Rx;
+  using InterruptsType = VirtioLine<Rx, Nic>;
   static constexpr const char* kDevice =
       kPacked ? "virtio-net, packed" : "virtio-net, split";
   static constexpr bool kMapsWhatItSends = true;
@@ -98,12 +95,8 @@ struct Virtio {
   static auto& Rx(Nic& nic) { return nic.receiver(); }
   static auto& Tx(Nic& nic) { return nic.transmitter(); }
   template <class Ring>
-  static Ring* InterruptsOf(Nic&, Ring& ring) {
-    return &ring;
-  }
-  template <class Ring>
-  static void OnInterrupt(Nic& nic, Ring&) {
-    (void)nic.Acknowledge();
+  static InterruptsType<Ring> InterruptsOf(Nic& nic, Ring& ring) {
+    return {&ring, &nic};
   }
   template <class T>
   static void Unmask(T& t) {

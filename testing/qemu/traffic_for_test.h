@@ -57,10 +57,9 @@ inline std::string NameOf(const TrafficOptions& o) {
 }
 
 // Kit: Nic(PciFunction*), RxFormat, TxFormat, kDevice, Device(): its arguments
-// for QEMU; features(nic); Rx(nic), Tx(nic): ports; InterruptsOf(nic, ring);
-// OnInterrupt(nic, ring): acknowledges. Unmask(traffic), Mask(traffic): whether
-// frames that come in interrupt. ExpectCounted(traffic): the device's own
-// counters are ours.
+// for QEMU; features(nic); Rx(nic), Tx(nic): ports; InterruptsOf(nic, ring): an
+// InterruptsType<Rx>. Unmask(traffic), Mask(traffic): whether frames that come
+// in interrupt. ExpectCounted(traffic): the device's own counters are ours.
 template <class Kit>
 class Traffic {
  public:
@@ -102,7 +101,6 @@ class Traffic {
     machine.qtest().Listen(std::chrono::milliseconds(2));
     if (!machine.qtest().IsRaised()) return;
     ++interrupts;
-    Kit::OnInterrupt(*nic, rx);
     if (!napi->Schedule()) return;
     while (napi->Poll(
                16,
@@ -218,6 +216,7 @@ class Traffic {
   Rx rx;
   Tx tx;
   using InterruptsType = typename Kit::template InterruptsType<Rx>;
+  std::optional<InterruptsType> interrupt;
   std::optional<Napi<InterruptsType>> napi;
   std::uint32_t rx_next = 0;  // number of the next frame to come
   std::uint32_t delivered = 0;
@@ -271,7 +270,8 @@ class Traffic {
     done = Kit::Setup(*nic);
     if (done.ok()) done = MakeRings();
     if (!done.ok()) return done;
-    napi.emplace(Kit::InterruptsOf(*nic, rx));
+    interrupt.emplace(Kit::InterruptsOf(*nic, rx));
+    napi.emplace(&*interrupt);
     return StartRings();
   }
   Result<void> MakeRings() {

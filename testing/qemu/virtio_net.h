@@ -56,10 +56,12 @@ class QemuVirtioNet {
   Result<void> Negotiate(std::uint64_t wanted);
   std::uint64_t features() const { return features_; }
 
-  // Nonzero: it was its interrupt, which is lowered.
-  std::uint8_t Acknowledge() {
+  // The IsrRegister of a VirtioLine. Nonzero: it was its interrupt, which is
+  // lowered.
+  std::uint8_t ReadIsr() {
     return function_->Read<std::uint8_t>(isr_.bar, isr_.offset);
   }
+  void OnConfigurationChange() {}
   // It found that something cannot be (DEVICE_NEEDS_RESET).
   bool NeedsReset() { return (Common<std::uint8_t>(20) & 0x40) != 0; }
 
