@@ -1030,7 +1030,7 @@ TEST(IotlbSched, WeakerOrdersOfWalksAreFound) {
 TEST(IotlbSched, WeakerOrdersOfMergesAreFound) {
   for (const Ask ask : {Ask::kTranslate, Ask::kNext, Ask::kWalk}) {
     SCOPED_TRACE(static_cast<int>(ask));
-    ExpectFound({.function = "Kill"}, JoinBody(ask), 1);
+    ExpectFound({.function = "Kill"}, JoinBody(ask), 2);
   }
 }
 

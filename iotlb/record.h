@@ -156,7 +156,10 @@ class alignas(kCacheLine) MappingRecord {
   bool IsStill(std::uint64_t seen) const {
     // R4, acquire: pairs with R3.
     AtomFence<Atom>(std::memory_order_acquire);
-    return ((Relaxed(meta_) ^ seen) & ~kOverlapped) == 0;
+    const std::uint64_t now = Relaxed(meta_);
+    if (now == seen) [[likely]]
+      return true;
+    return ((now ^ seen) & ~kOverlapped) == 0;
   }
 
   // The mapping is gone, but the tree still leads here (IotlbCore). The

@@ -133,11 +133,16 @@ class TreeWalk {
     return false;
   }
 
+  struct Limits {
+    std::uint64_t stop;  // what has no key below it lies behind the range
+    bool open;           // but for an entry at kNever: nothing lies behind
+    std::uint64_t low;   // no key above it may be passed over
+  };
   // What VisitLeaf carries from entry to entry, in registers.
   struct Passed {
-    bool any, more;
-    std::uint64_t key, id;  // of the last entry visited, if any
+    std::uint64_t key, id;  // of the last entry visited; id 0: none
     std::uint64_t reach;    // the largest end of all visited
+    bool more;
   };
 
   // Visits the entries of the leaf from the path's slot on, and moves the path
@@ -151,13 +156,17 @@ class TreeWalk {
     const unsigned from = path_.index(0) / kInGroup;
     path_.index(0) = kSlots - 1;
     ended_ = false;
-    Passed passed{false, true, 0, 0, reach_};
+    // Copies, which the compiler need not read again behind each fence.
+    const bool open = last_ == internal::kNever;
+    const Limits limits{open ? last_ : last_ + 1, open,
+                        first_ < key_ ? key_ : first_};
+    Passed passed{0, 0, reach_, true};
     for (unsigned g = from; g < kGroups; ++g) {
       // Records are asked for two groups before their turn.
       if (g + 2 < kGroups) leaf.PrefetchSlots(g + 2);
-      if (!VisitGroup(leaf, version, g, passed, visit)) break;
+      if (!VisitGroup(leaf, version, g, limits, passed, visit)) break;
     }
-    if (passed.any) Note(passed.key, passed.id, passed.reach);
+    if (passed.id != 0) Note(passed.key, passed.id, passed.reach);
     // What the leaf said of the range counts if it is still there.
     if (!leaf.IsStill(version)) state_ = State::kLost;
     return passed.more;
@@ -166,35 +175,40 @@ class TreeWalk {
   template <class Leaf, class Visit>
   [[gnu::always_inline]] bool VisitGroup(const Leaf &leaf,
                                          std::uint64_t version, unsigned g,
-                                         Passed &passed, Visit &visit) {
-    // Copies, which the compiler need not read again behind each fence.
-    const std::uint64_t last = last_, low = first_ < key_ ? key_ : first_;
-    const auto &group = leaf.group[g];
+                                         const Limits limits, Passed &passed,
+                                         Visit &visit) {
+    const auto *const slots = leaf.group[g].slot;
     const auto *const firsts = &leaf.first[g * kInGroup];
+    // acquire, both: pairs with S1.
+    const void *slot = slots[0].load(std::memory_order_acquire);
+    std::uint64_t key = Tree::Node::Get(firsts[0]);
+    if (!leaf.IsStill(version)) return false;  // so it is a record, or null
 #pragma GCC unroll 4
     for (unsigned n = 0; n < kInGroup; ++n) {
-      // acquire: pairs with S1.
-      const auto *const record = static_cast<const Record *>(
-          group.slot[n].load(std::memory_order_acquire));
-      const std::uint64_t key = Tree::Node::Get(firsts[n]);
-      if (record == nullptr) [[unlikely]]
-        return false;
-      if (key > last) [[unlikely]] {
-        ended_ = true;
+      const auto *const record = static_cast<const Record *>(slot);
+      const std::uint64_t first = key;
+      // Also behind the last slot, where it is kNever.
+      if (first >= limits.stop && (!limits.open || record == nullptr))
+          [[unlikely]] {
+        ended_ = record != nullptr;
         return false;
       }
-      if (!leaf.IsStill(version)) return false;  // is it a record?
+      if (n + 1 < kInGroup) {
+        slot = slots[n + 1].load(std::memory_order_acquire);
+        key = Tree::Node::Get(firsts[n + 1]);
+      }
       RecordCopy copy;
-      if (!record->Read(copy)) [[unlikely]]
-        continue;
+      const bool alive = record->Read(copy);
+      // So the copy is of this entry, and the next slot is as it was.
       if (!leaf.IsStill(version)) return false;
-      if (key <= low) [[unlikely]] {
+      if (!alive) [[unlikely]]
+        continue;
+      if (first <= limits.low) [[unlikely]] {
         const std::uint64_t end = leaf.end_at(g * kInGroup + n);
         if (!leaf.IsStill(version)) return false;
-        if (IsPassed(key, end, copy.id)) continue;
+        if (IsPassed(first, end, copy.id)) continue;
       }
-      passed.any = true;
-      passed.key = key;
+      passed.key = first;
       passed.id = copy.id;
       passed.reach = copy.last > passed.reach ? copy.last : passed.reach;
       if (!visit(static_cast<const RecordCopy &>(copy))) {
