@@ -5,8 +5,8 @@
 #define DMAMAP_IOTLB_FRONT_FILL_H_
 
 // FrontFill: how one mapping is entered into tables of the front, and when
-// another table is made for it. Between front_brief.h and page_front.h, which
-// says when a table pays.
+// another table is made for it. Between front_brief.h and front_trim.h;
+// page_front.h says when a table pays.
 //
 // The writer's.
 
@@ -66,13 +66,19 @@ class FrontFill : public FrontBrief<Record, Memory, kPageShift, kBits, Atom> {
     const std::size_t with = table_bytes() + sizeof(Table);
     if (with <= kSlack) return true;
     if (with > kSlack + Base::worth()) return false;
+    return IsWorth(change.source, from, to, sizeof(Table));
+  }
+  // Whether what touches the pages [from, to] is worth `bytes` of tables.
+  template <class Source>
+  static bool IsWorth(const Source &source, std::uint64_t from,
+                      std::uint64_t to, std::size_t bytes) {
     std::size_t worth = 0;
-    change.source.Touching(from, to, [&](Record &record) {
+    source.Touching(from, to, [&](Record &record) {
       const std::uint64_t a = PageOf(record.first()), b = PageOf(record.last());
       worth += Worth((b < to ? b : to) - (a > from ? a : from));
-      return worth < sizeof(Table);
+      return worth < bytes;
     });
-    return worth >= sizeof(Table);
+    return worth >= bytes;
   }
 
   // A table for the region of `shift` bits from page `from`, filled by the

@@ -12,11 +12,12 @@
 //
 // Wait-free. A reader may be in a table that has left the front, and that
 // serves another region, perhaps at another level. `shape` counts before a
-// table is used again, and before a region narrows, so that a look at it before
-// and behind tells (P1 -> P2).
+// table is cleared or used again, and before a region narrows, so that a look
+// at it before and behind tells (P1 -> P2).
 //
 // Synchronisation edges
-//   P1 -> P2  `shape` has counted, before a table serves another region.
+//   P1 -> P2  `shape` has counted, before a table is cleared or serves another
+//             region.
 
 #include <atomic>
 #include <cstdint>

@@ -16,12 +16,16 @@
 //   * beyond, a mapping that touches the region is worth 64 bytes and 32 for
 //     each of its first 64 pages there, and a table is made where they are
 //     worth its size;
-//   * no table is made that would bring all of them above kSlack plus what all
-//     mappings are worth.
+//   * all tables together have at most kSlack bytes and what all mappings are
+//     worth (96 to 2,112 bytes each), whenever a call of the writer returns. A
+//     removed mapping counts as long as it is buried (at most 65 are:
+//     graves.h).
 //
-// A table stays until nothing is left in it. So removals that leave one mapping
-// in each of many regions leave tables above that bound, and new ones are not
-// made until enough of them are empty.
+// A table stays while something is in it, until the bound is passed: then those
+// go that are worth least (front_trim.h). The bound is of tables in the front.
+// The pool behind them has the memory of as many as there ever were at a time,
+// since readers may look at one that has gone: it serves again for others, and
+// goes back with the front.
 //
 // Where it does not pay, or memory is short, the slot says "ask the tree", as
 // it does for a page that several mappings touch. So nothing here can fail, and
@@ -39,8 +43,8 @@
 #include "dma/atom.h"
 #include "dma/sync.h"
 #include "dma/version.h"
-#include "iotlb/front_fill.h"
 #include "iotlb/front_table.h"
+#include "iotlb/front_trim.h"
 #include "iotlb/node_pool.h"
 
 namespace dmamap::inline v0 {
@@ -50,18 +54,20 @@ namespace dmamap::inline v0 {
 // [first, last], until it returns false.
 template <class Record, NodeMemory Memory, unsigned kPageShift, unsigned kBits,
           template <class> class Atom>
-class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
-  using Base = FrontFill<Record, Memory, kPageShift, kBits, Atom>;
+class PageFront : public FrontTrim<Record, Memory, kPageShift, kBits, Atom> {
+  using Base = FrontTrim<Record, Memory, kPageShift, kBits, Atom>;
   template <class Source>
   using Change = typename Base::template Change<Source>;
   using Base::above_;
   using Base::BriefTruth;
   using Base::CountShape;
   using Base::FreeTable;
+  using Base::IsWithinBound;
   using Base::kLastPage;
   using Base::kReachBits;
   using Base::LastOf;
   using Base::live_tables;
+  using Base::PutTruth;
   using Base::root_;
   using Base::SetIn;
   using Base::shared_;
@@ -69,8 +75,8 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
   using Base::SlotsOf;
   using Base::table_bytes;
   using Base::TakeTable;
-  using Base::TellOne;
   using Base::TopOf;
+  using Base::Trim;
   using Base::WordFor;
 
  public:
@@ -124,6 +130,7 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
     if (root != 0 && first <= TopOf(root)) {
       SetIn(change, *internal::FrontPointer<Table>(root), ShiftOf(root), 0);
     }
+    Trim(source);  // a higher root has not asked
     return shared_;
   }
 
@@ -146,11 +153,14 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
         above_.Store(WordFor(change, from, kLastPage));
       }
     }
-    if (root == 0 || first > top) return;
-    ClearIn(change, *internal::FrontPointer<Table>(root), ShiftOf(root), 0);
+    if (root != 0 && first <= top) {
+      ClearIn(change, *internal::FrontPointer<Table>(root), ShiftOf(root), 0);
+    }
+    Trim(source);
   }
 
-  // That each slot says what the source says, and each count is right. O(n).
+  // That each slot says what the source says, each count is right and the bound
+  // is kept. O(n).
   template <class Source>
   bool CheckInvariants(const Source &source) const {
     const Word root = root_.Own();
@@ -160,7 +170,7 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
       return false;
     }
     const std::uint64_t from = root == 0 ? 0 : TopOf(root) + 1;
-    return count == live_tables() &&
+    return count == live_tables() && CheckBound(source) &&
            CheckWord(source, above_.Own(), from, kLastPage);
   }
 
@@ -245,11 +255,7 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
       if (internal::IsTable(word)) {
         ClearTable(change, table, i, shift, at);
       } else if (word == internal::kFrontAsk) {
-        const Word left = WordFor(change, at, LastOf(at, shift));
-        table.Put(i, left);
-        if (internal::IsRecord(left)) {
-          TellOne(table, i, *internal::FrontPointer<Record>(left), at, shift);
-        }
+        PutTruth(change.source, table, i, shift, at);
       }
     }
   }
@@ -302,6 +308,15 @@ class PageFront : public FrontFill<Record, Memory, kPageShift, kBits, Atom> {
       if (!good) return false;
     }
     return used == table.used;
+  }
+  template <class Source>
+  bool CheckBound(const Source &source) const {
+    std::size_t worth = 0;
+    source.Touching(0, kLastPage, [&worth](const Record &record) {
+      worth += Worth(PageOf(record.last()) - PageOf(record.first()));
+      return true;
+    });
+    return worth == Base::worth() && IsWithinBound();
   }
   template <class Source>
   bool CheckWord(const Source &source, Word word, std::uint64_t from,

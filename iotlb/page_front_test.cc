@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "iotlb/iotlb.h"
@@ -29,6 +30,10 @@ struct PageFrontTestPeer {
   template <class F>
   static auto &Above(F &front) {
     return front.above_;
+  }
+  template <class F>
+  static bool IsWithinBound(F &front) {
+    return front.IsWithinBound();
   }
   template <class F>
   static auto *Root(F &front) {
@@ -121,6 +126,101 @@ TEST(PageFront, EmptyTablesAreReused) {
     EXPECT_LE(iotlb.stats().front_tables, 20u);  // the slack, and its roots
   }
   EXPECT_LE(iotlb.stats().memory_bytes, bytes);
+}
+
+// What the header promises of tables, for one that has the worth of a page a
+// mapping; the removed ones that are buried count, too.
+std::size_t MostTables(const Iotlb &iotlb) {
+  using Front = std::remove_reference_t<decltype(IotlbTestPeer::Front(
+      const_cast<Iotlb &>(iotlb)))>;
+  return (Front::kSlack + (iotlb.size() + 65) * Front::Worth(0)) /
+         sizeof(Front::Table);
+}
+
+// Dense regions thin out to `left` pages each, evenly, in two rounds, so that
+// all of them are sparse at a time. `far` puts each into tables of its own.
+void Shrink(std::uint64_t regions, std::uint64_t left, unsigned far) {
+  SCOPED_TRACE(testing::Message() << left << " of each, " << far);
+  Iotlb iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  const auto page = [far](std::uint64_t region, std::uint64_t i) {
+    return (region << far) + i;
+  };
+  const auto is_right = [&](std::uint64_t region, std::uint64_t i, bool there) {
+    const std::uint64_t p = page(region, i);
+    const auto t = iotlb.LookupPage(Iova((p << 12) + 5), Permission::kRead);
+    return t.ok() == there && (!there || t->address == PhysAddr((p << 13) + 5));
+  };
+  for (std::uint64_t r = 0; r < regions; ++r) {
+    for (std::uint64_t i = 0; i < 512; ++i) {
+      ASSERT_TRUE(iotlb.Add(Page(page(r, i))).ok());
+    }
+  }
+  const std::size_t bytes = iotlb.stats().memory_bytes;
+  EXPECT_GE(iotlb.stats().front_tables, regions);
+  const std::uint64_t step = 512 / left;
+  for (const std::uint64_t part : {1u, 0u}) {
+    for (std::uint64_t r = 0; r < regions; ++r) {
+      for (std::uint64_t i = 0; i < 512; ++i) {
+        if (i % step == 0 || i % 2 != part) continue;
+        ASSERT_EQ(*iotlb.Remove(Page(page(r, i)).range), 1u);
+      }
+      ASSERT_LE(iotlb.stats().front_tables, MostTables(iotlb));
+    }
+    for (std::uint64_t r = 0; r < regions; ++r) {
+      for (std::uint64_t i = 0; i < 512; ++i) {
+        const bool gone = i % step != 0 && (part == 0 || i % 2 == 1);
+        ASSERT_TRUE(is_right(r, i, !gone)) << r << " " << i;
+      }
+    }
+    ASSERT_TRUE(iotlb.CheckInvariants());
+  }
+  ASSERT_EQ(iotlb.size(), regions * left);
+  // New dense regions are in the front again, each page with a brief word, and
+  // what has gone serves them.
+  const std::uint64_t again = regions / 4;
+  for (std::uint64_t r = 2 * regions; r < 2 * regions + again; ++r) {
+    for (std::uint64_t i = 0; i < 512; ++i) {
+      ASSERT_TRUE(iotlb.Add(Page(page(r, i))).ok());
+    }
+    std::size_t told = 0;
+    for (std::uint64_t i = 0; i < 512; ++i) {
+      auto &front = IotlbTestPeer::Front(iotlb);
+      PageTranslation found;
+      using Brief = std::remove_reference_t<decltype(front)>::Brief;
+      told += front.FindMemory(page(r, i) << 12, Permission::kRead, found) ==
+              Brief::kMemory;
+    }
+    ASSERT_EQ(told, 512u) << r;
+  }
+  EXPECT_LE(iotlb.stats().memory_bytes, bytes);
+  EXPECT_TRUE(iotlb.CheckInvariants());
+}
+
+TEST(PageFront, TablesThatPayNoMoreGo) {
+  Shrink(100, 1, 9);
+  Shrink(40, 16, 9);
+  // Worth a table each, but not the one above it as well.
+  Shrink(40, 128, 18);
+}
+
+// Negative control: too many tables for what the mappings are worth.
+TEST(PageFront, ABrokenBoundIsFound) {
+  Iotlb iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  for (std::uint64_t i = 0; i < 40 * 512; ++i) {
+    ASSERT_TRUE(iotlb.Add(Page(i)).ok());
+  }
+  auto &front = IotlbTestPeer::Front(iotlb);
+  EXPECT_GT(front.tables() * sizeof(decltype(*PageFrontTestPeer::Root(front))),
+            front.kSlack);
+  ASSERT_TRUE(iotlb.CheckInvariants());
+  for (std::uint64_t i = 0; i < 40 * 512; ++i) front.SubtractWorth(i, i);
+  EXPECT_FALSE(PageFrontTestPeer::IsWithinBound(front));
+  EXPECT_FALSE(iotlb.CheckInvariants());
+  for (std::uint64_t i = 0; i < 40 * 512; ++i) front.AddWorth(i, i);
+  EXPECT_TRUE(PageFrontTestPeer::IsWithinBound(front));
+  EXPECT_TRUE(iotlb.CheckInvariants());
 }
 
 // Negative controls: a slot that says something else than the tree is found.
