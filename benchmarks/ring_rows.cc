@@ -162,21 +162,16 @@ void AddPeers(Report& report, const RingRowOptions& options,
 
 // --- Workloads ---------------------------------------------------------------
 
-template <class World, class Kind, class Policies>
-Maker Side(std::size_t bytes,
-           LengthPolicy length_policy = LengthPolicy::kReject) {
-  return [bytes, length_policy] {
-    return DmamapRxSide<World, Kind, Policies>::Make({bytes, length_policy});
-  };
-}
-
-// A side that has one form.
 template <class One>
 Maker SideOf(std::size_t bytes) {
   return [bytes] { return One::Make(bytes); };
 }
+template <class World, class Kind, class Policies, class SinkType = NullSink>
+Maker Side(std::size_t bytes) {
+  return SideOf<DmamapRxSide<World, Kind, Policies, SinkType>>(bytes);
+}
 
-// The other policies.
+// The other policies, and a sink that takes batches.
 template <class Kind>
 void AddContrast(Report& report, const RingRowOptions& options,
                  std::size_t bytes, absl::string_view format) {
@@ -185,6 +180,8 @@ void AddContrast(Report& report, const RingRowOptions& options,
          Side<IdentityWorld, Kind, RxPolicies>(bytes));
   AddRow(report, options, workload, "dmamap-page-flip",
          Side<IdentityWorld, Kind, FlipPolicies>(bytes));
+  AddRow(report, options, workload, "dmamap-batch",
+         Side<IdentityWorld, Kind, RecyclePolicies, NullBatchSink>(bytes));
 }
 
 enum class Contrast { kNo, kOtherPolicies };
@@ -197,8 +194,7 @@ void AddReceive(Report& report, const RingRowOptions& options,
     AddRow(report, options, workload, "dmamap",
            Side<IdentityWorld, Kind, RecyclePolicies>(bytes));
     AddRow(report, options, workload, "dmamap-trusting",
-           Side<IdentityWorld, Kind, RecyclePolicies>(bytes,
-                                                      LengthPolicy::kTrust));
+           Side<IdentityWorld, Kind, TrustingPolicies>(bytes));
     if (contrast == Contrast::kOtherPolicies) {
       AddContrast<Kind>(report, options, bytes, format);
     }

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "benchmarks/peers/ring_side.h"
@@ -144,20 +145,30 @@ class NullSink {
   bool compare_ = true;
 };
 
-struct RxSideOptions {
-  std::size_t bytes = 64;
-  LengthPolicy length_policy = LengthPolicy::kReject;
+// The same, a batch at a time.
+class NullBatchSink : public NullSink {
+ public:
+  using NullSink::NullSink;
+  [[gnu::always_inline]] void DeliverBatch(std::span<const RxFrame> frames,
+                                           std::span<BufferFate>) {
+    for (const RxFrame& frame : frames) (void)Deliver(frame);
+  }
 };
 
-template <class World, class Kind, class Policies>
+// Recycles, and believes the device: no length and no number is looked at.
+struct TrustingPolicies : RecyclePolicies {
+  static constexpr RxChecks kChecks = RxChecks::kNone;
+};
+
+template <class World, class Kind, class Policies, class SinkType = NullSink>
 class DmamapRxSide final : public peers::RingSide {
  public:
   using Ring = RxRing<typename Kind::Format, typename World::MapperType,
                       FixedPool, Policies>;
 
   // Null when it did not start.
-  static std::unique_ptr<peers::RingSide> Make(const RxSideOptions& options) {
-    auto side = std::unique_ptr<DmamapRxSide>(new DmamapRxSide(options));
+  static std::unique_ptr<peers::RingSide> Make(std::size_t bytes) {
+    auto side = std::unique_ptr<DmamapRxSide>(new DmamapRxSide(bytes));
     if (!side->Start()) return nullptr;
     for (int i = 0; i < 16; ++i) {
       if (!side->Device(kRingBurst) || side->Driver(kRingBurst) != kRingBurst) {
@@ -191,8 +202,7 @@ class DmamapRxSide final : public peers::RingSide {
   }
 
  private:
-  explicit DmamapRxSide(const RxSideOptions& options)
-      : options_(options), sink_(options.bytes) {}
+  explicit DmamapRxSide(std::size_t bytes) : sink_(bytes) {}
 
   bool Start() {
     constexpr std::uint32_t kBuffer = 2 * (kRingRoom + 64);
@@ -209,20 +219,18 @@ class DmamapRxSide final : public peers::RingSide {
                .Init(&world_.mapper, &pool_,
                      {.entries = kRingEntries,
                       .room = kRingRoom,
-                      .length_policy = options_.length_policy,
                       .base = base,
                       .features = Kind::kFeatures})
                .ok() &&
            ring_.Start(*device_).ok();
   }
 
-  RxSideOptions options_;
   // In the order in which they must outlive each other.
   World world_;
   FixedPool pool_;
   std::optional<typename Kind::template Device<typename World::Port>> device_;
   Ring ring_;
-  NullSink sink_;
+  SinkType sink_;
   std::uint64_t injected_ = 0;
 };
 

@@ -105,7 +105,15 @@ class FixedPool {
     free_[free_count_++] = buffer.token;
     return Ok();
   }
-  std::size_t GetBatch(std::span<Buffer> out) { return GetEach(*this, out); }
+  std::size_t GetBatch(std::span<Buffer> out) {
+    const std::size_t n = out.size() < free_count_ ? out.size() : free_count_;
+    for (Buffer& buffer : out.first(n)) {
+      const std::uint32_t index = free_[--free_count_];
+      used_[index] = true;
+      buffer = slab_.At(index);
+    }
+    return n;
+  }
   Result<void> PutBatch(std::span<const Buffer> in) {
     return PutEach(in, [this](const Buffer& buffer) { return Put(buffer); });
   }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "nicring/rx_ring.h"
+#include "testing/batched_sink.h"
 #include "testing/driver_side.h"
 
 namespace dmamap::inline v0 {
@@ -103,6 +104,7 @@ class HonestBench : public DriverSide<World, Format, Policies> {
     if constexpr (HonestBench::Ring::Queue::kStops) {
       if ((sim.Acknowledge() & Sim::kCauseRnr) != 0) this->ring.OnRnr();
     }
+    if (in_batches) return this->ring.Poll(budget, batched, sim);
     return this->ring.Poll(budget, sink, sim);
   }
   // What the sink kept.
@@ -122,12 +124,14 @@ class HonestBench : public DriverSide<World, Format, Policies> {
     settled = false;
   }
   bool Sound(std::size_t away = 0) {
-    return settled && this->Conserved(sink, away) && sim.CheckInvariants() &&
-           sim.counters().bus_errors == 0;
+    return settled && batched.stale == 0 && this->Conserved(sink, away) &&
+           sim.CheckInvariants() && sim.counters().bus_errors == 0;
   }
 
   Sim sim;
   SinkType sink;
+  BatchedSink<SinkType> batched{&sink};
+  bool in_batches = false;
   std::deque<std::pair<std::uint32_t, std::size_t>> fifo;
   std::vector<Bytes> stored;  // good frames that the device has completed
   std::uint32_t next_frame = 1;
@@ -209,6 +213,7 @@ void RandomWalk(B& bench, std::size_t longest, std::size_t max_frame,
     }
   });
   std::vector<Buffer> away;
+  bench.in_batches = *rc::gen::arbitrary<bool>();
   const int moves = *rc::gen::inRange(1, 300);
   for (int i = 0; i < moves; ++i) WalkOnce(bench, longest, error, away);
   for (const Buffer& b : away) RC_ASSERT(bench.pool.Put(b).ok());

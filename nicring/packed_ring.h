@@ -113,7 +113,7 @@ class PackedRing {
     return Access::Load16(memory_.cpu() + at);
   }
   // REQUIRES: the flags there say used.
-  Result<Used> LoadUsed(std::uint32_t cycle) {
+  [[gnu::always_inline]] Result<Used> LoadUsed(std::uint32_t cycle) {
     DmaReadBarrier();  // length and id are younger than the flags
     const std::uint32_t at = At(cycle);
     const Result<void> synced = memory_.SyncForCpu(at + 8, 6);

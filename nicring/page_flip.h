@@ -68,6 +68,10 @@ class PageFlip {
     return Ok();
   }
 
+  void BeginRefill(std::uint32_t n) {
+    source_.BeginRefill(n < kept_.size() ? 0 : n - kept_.size());
+  }
+  void EndRefill(RxStatistics& s) { source_.EndRefill(s); }
   template <class Prepare>
   Result<RxArmed*> Next(Prepare&& prepare, RxStatistics& s) {
     if (kept_.empty()) return Fetch(prepare, s);
@@ -104,6 +108,8 @@ class PageFlip {
     ++s.rx_recycled;
     kept_.Push(armed);
   }
+
+  void Retire(RxArmed* armed, RxStatistics& s) { Retire(SlotOf(*armed), s); }
 
   void TakeBack(const RxTaken& taken, RxStatistics& s) {
     if (!Return(taken.buffer).ok()) ++s.rx_put_failed;

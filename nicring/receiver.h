@@ -49,9 +49,22 @@ enum class BufferFate : std::uint8_t {
 
 // Takes the frames, one call each, in order.
 template <class S>
-concept Sink = requires(S& sink, const RxFrame& frame) {
+concept FrameSink = requires(S& sink, const RxFrame& frame) {
   { sink.Deliver(frame) } -> std::same_as<BufferFate>;
 };
+
+// Takes them in batches, in order: each time as many as a pass has, at most
+// RxPolicies::kBatch. fates[i] says what became of the buffer of frames[i]:
+// kReturn on entry. Both are valid in the call.
+template <class S>
+concept BatchSink = requires(S& sink, std::span<const RxFrame> frames,
+                             std::span<BufferFate> fates) {
+  sink.DeliverBatch(frames, fates);
+};
+
+// A sink that is both gets batches.
+template <class S>
+concept Sink = FrameSink<S> || BatchSink<S>;
 
 // A sink that also takes frames that lie in several buffers. For any other such
 // a frame is dropped, and counted.

@@ -52,6 +52,10 @@ class Recycle {
          .headroom = pool->headroom()});
   }
 
+  void BeginRefill(std::uint32_t n) {
+    source_.BeginRefill(n < kept_.size() ? 0 : n - kept_.size());
+  }
+  void EndRefill(RxStatistics& s) { source_.EndRefill(s); }
   template <class Prepare>
   Result<RxArmed*> Next(Prepare&& prepare, RxStatistics& s) {
     if (kept_.empty()) [[unlikely]]
@@ -88,6 +92,11 @@ class Recycle {
   void Drop(RxArmed* armed, RxStatistics& s) {
     ++s.rx_recycled;
     kept_.Push(armed);
+  }
+
+  void Retire(RxArmed* armed, RxStatistics& s) {
+    records_.unused().Push(armed);
+    if (source_.Unmap(armed->mapping, s)) source_.PutBack(armed->buffer, s);
   }
 
   void TakeBack(const RxTaken& taken, RxStatistics& s) {
@@ -187,10 +196,6 @@ class Recycle {
     } else {
       Retire(armed, s);
     }
-  }
-  void Retire(RxArmed* armed, RxStatistics& s) {
-    records_.unused().Push(armed);
-    if (source_.Unmap(armed->mapping, s)) source_.PutBack(armed->buffer, s);
   }
 
   RefillSource<MapperType, Pool> source_;

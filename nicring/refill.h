@@ -20,6 +20,7 @@
 // those that it keeps mapped; what it counts it counts in the ring's
 // statistics. Not thread-safe: a ring's calls order it.
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -67,13 +68,19 @@ concept RxRefill = requires(R& r, const R& c, RxArmed* armed,
                             std::span<const Buffer> batch, std::uint32_t n,
                             RxStatistics& s,
                             Result<void> (*prepare)(const Buffer&)) {
+  // Around a refill: at most `n` calls of Next follow, if nothing fails; no
+  // more do, and what was taken from the pool in vain goes back.
+  r.BeginRefill(n);
+  r.EndRefill(s);
   // The next buffer to arm: prepared, and mapped; valid until the next call.
   // kPoolEmpty, the mapper's errors, those of `prepare`; counted.
   { r.Next(prepare, s) } -> std::same_as<Result<RxArmed*>>;
   // Bytes [at, at+n) of an entry that left the queue go up.
   { r.Take(armed, n, n, RxExtent::kWhole, s) } -> std::same_as<RxTaken>;
-  // Nothing of it goes up.
+  // Nothing of it goes up. It may be armed again.
   r.Drop(armed, s);
+  // The same, unmapped and back in the pool: the ring is shut down.
+  r.Retire(armed, s);
   // The sink has done with what went up, before anything else happened.
   r.TakeBack(taken, s);
   // The user gives back what went up. kForeign, kDoubleFree.
@@ -105,22 +112,28 @@ class RefillSource {
     return pool_ != nullptr ? pool_->headroom() : 0;
   }
 
+  // Buffers come from the pool a batch at a time, as many as are wanted.
+  void BeginRefill(std::uint32_t wanted) { wanted_ = wanted; }
+  void EndRefill(RxStatistics& s) {
+    if (stock_.begin != stock_.end) PutSurplus(s);
+  }
+
   // Puts a buffer of the pool, with `bytes` of it mapped, into `armed`.
   template <class Prepare>
   Result<void> Fetch(Prepare&& prepare, std::uint32_t bytes,
                      MapAttributes attributes, RxArmed* armed,
                      RxStatistics& s) {
-    const Result<Buffer> buffer = pool_->Get();
-    if (!buffer.ok()) {
+    if (stock_.begin == stock_.end && !GetStock()) {
       ++s.rx_alloc_failed;
-      return buffer.error();
+      return Error::kPoolEmpty;
     }
-    Result<void> ready = prepare(*buffer);
+    const Buffer& buffer = stock_.buffers[stock_.begin++];
+    Result<void> ready = prepare(buffer);
     if (ready.ok()) {
       const Result<Mapping> mapping =
-          mapper_->Map(buffer->address, bytes, options_.direction, attributes);
+          mapper_->Map(buffer.address, bytes, options_.direction, attributes);
       if (mapping.ok()) {
-        armed->buffer = *buffer;
+        armed->buffer = buffer;
         armed->mapping = *mapping;
         armed->offset = 0;
         return Ok();
@@ -128,7 +141,7 @@ class RefillSource {
       ready = mapping.error();
     }
     ++s.rx_map_failed;
-    PutBack(*buffer, s);
+    PutBack(buffer, s);
     return ready;
   }
   // A buffer that cannot be unmapped stays out of the pool: the device may
@@ -175,13 +188,38 @@ class RefillSource {
   }
 
  private:
+  // What a refill has taken from the pool ahead: [begin, end) of `buffers`.
+  struct Stock {
+    std::array<Buffer, 16> buffers;
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+
   bool overwritten() const {
     return options_.direction == Direction::kFromDevice;
+  }
+  // False: the pool is empty. Fewer than asked for are no error.
+  bool GetStock() {
+    std::size_t most = stock_.buffers.size();
+    if (wanted_ < most) most = wanted_ == 0 ? 1 : wanted_;
+    stock_.begin = 0;
+    stock_.end = pool_->GetBatch(std::span(stock_.buffers).first(most));
+    wanted_ -=
+        wanted_ < stock_.end ? wanted_ : static_cast<std::uint32_t>(stock_.end);
+    return stock_.end != 0;
+  }
+  [[gnu::noinline]] void PutSurplus(RxStatistics& s) {
+    const std::span<const Buffer> all(stock_.buffers);
+    const auto rest = all.subspan(stock_.begin, stock_.end - stock_.begin);
+    stock_.begin = stock_.end = 0;
+    if (!pool_->PutBatch(rest).ok()) ++s.rx_put_failed;
   }
 
   MapperType* mapper_ = nullptr;
   Pool* pool_ = nullptr;
   RxRefillOptions options_;
+  std::uint32_t wanted_ = 0;  // buffers, those in stock not counted
+  Stock stock_;
 };
 
 // Records that wait, the last one in first out: its lines are the warmest.
@@ -236,6 +274,8 @@ class MapEach {
     return records_.Init(options.entries);
   }
 
+  void BeginRefill(std::uint32_t n) { source_.BeginRefill(n); }
+  void EndRefill(RxStatistics& s) { source_.EndRefill(s); }
   // REQUIRES: fewer than `entries` are armed. So below.
   template <class Prepare>
   Result<RxArmed*> Next(Prepare&& prepare, RxStatistics& s) {
@@ -260,6 +300,7 @@ class MapEach {
     records_.unused().Push(armed);
     if (source_.Unmap(armed->mapping, s)) source_.PutBack(armed->buffer, s);
   }
+  void Retire(RxArmed* armed, RxStatistics& s) { Drop(armed, s); }
   void TakeBack(const RxTaken& taken, RxStatistics& s) {
     source_.PutBack(taken.buffer, s);
   }

@@ -28,6 +28,7 @@
 #include "nicring/recycle.h"
 #include "nicring/rx_ring.h"
 #include "nicring/virtio.h"
+#include "testing/batched_sink.h"
 #include "testing/copying_mapper.h"
 #include "testing/sim_e1000.h"
 #include "testing/sim_i8255x.h"
@@ -108,6 +109,10 @@ struct PackedKind {
       virtio::kVersion1 | virtio::kRingPacked;
 };
 
+struct TrustingPolicies : RecyclePolicies {
+  static constexpr RxChecks kChecks = RxChecks::kNone;
+};
+
 template <class W, class K, class P, class L = FixedPool>
 struct Case {
   using World = W;
@@ -184,9 +189,9 @@ class RefillBench {
   void Settle() {
     for (int i = 0; i < 64; ++i) {
       device->RunAll();
-      if (ring.Poll(8, sink, *device).done == 0 && device->waiting() == 0) {
-        return;
-      }
+      const std::size_t done = in_batches ? ring.Poll(40, batched, *device).done
+                                          : ring.Poll(8, sink, *device).done;
+      if (done == 0 && device->waiting() == 0) return;
     }
   }
   void Receive(std::size_t size) {
@@ -217,6 +222,8 @@ class RefillBench {
   std::optional<typename Kind::template Device<typename World::Port>> device;
   Ring ring;
   KeepingSink sink;
+  testing_bench::BatchedSink<KeepingSink> batched{&sink};
+  bool in_batches = false;
   std::vector<Bytes> sent;
 
  private:
@@ -242,11 +249,14 @@ using Cases =
                    Case<CountingShared, PackedKind, FlipPolicies>,
                    Case<CountingCopy, ListKind, EachPolicies, CpuPool<>>,
                    Case<CountingCopy, SplitKind, RecyclePolicies, CpuPool<>>,
-                   Case<CountingShared, E1000Kind, FlipPolicies, CpuPool<>>>;
+                   Case<CountingShared, E1000Kind, FlipPolicies, CpuPool<>>,
+                   Case<CountingShared, SplitKind, TrustingPolicies>,
+                   Case<CountingCopy, PackedKind, TrustingPolicies>>;
 TYPED_TEST_SUITE(RefillTest, Cases);
 
-TYPED_TEST(RefillTest, FramesStayAsTheyAreUntilTheyComeBack) {
-  RefillBench<TypeParam> bench;
+// Keeps every second frame, and gives it back later.
+template <class B>
+void SendAndKeep(B& bench) {
   bench.sink.keep_each = 2;
   std::mt19937 random(7);
   for (int i = 0; i < 600; ++i) {
@@ -261,6 +271,29 @@ TYPED_TEST(RefillTest, FramesStayAsTheyAreUntilTheyComeBack) {
   bench.Settle();
   EXPECT_GT(bench.sink.frames.size(), 500u);
   bench.ExpectNothingLost();
+}
+
+TYPED_TEST(RefillTest, FramesStayAsTheyAreUntilTheyComeBack) {
+  RefillBench<TypeParam> bench;
+  SendAndKeep(bench);
+}
+
+TYPED_TEST(RefillTest, ABatchIsPartlyKept) {
+  RefillBench<TypeParam> bench;
+  bench.in_batches = true;
+  SendAndKeep(bench);
+  EXPECT_EQ(bench.batched.stale, 0u);
+  EXPECT_GT(bench.batched.largest, 4u);
+  EXPECT_LE(bench.batched.largest, RxPolicies::kBatch);
+  EXPECT_LT(bench.batched.batches, bench.sink.frames.size());
+}
+
+TYPED_TEST(RefillTest, AShutdownRecyclesNothing) {
+  RefillBench<TypeParam> bench;
+  for (int i = 0; i < 10; ++i) bench.Receive(100);
+  const std::uint64_t recycled = bench.ring.statistics().rx_recycled;
+  bench.ring.Shutdown(*bench.device);
+  EXPECT_EQ(bench.ring.statistics().rx_recycled, recycled);
 }
 
 TYPED_TEST(RefillTest, TheHeadroomIsTheUsersAndABatchComesBack) {
@@ -507,6 +540,134 @@ TEST(RefillControl, AHalfArmedBeforeItIsBackIsFound) {
 }
 TEST(RefillControl, ABufferArmedWithoutACopyIsFound) {
   EXPECT_GT(ChangedFrames<WithoutACopyPolicies>(), 0u);
+}
+
+// --- A refill takes from the pool by the batch.
+
+struct BatchPool : FixedPool {
+  Result<Buffer> Get() {
+    ++gets;
+    return FixedPool::Get();
+  }
+  std::size_t GetBatch(std::span<Buffer> out) {
+    asked.push_back(out.size());
+    return FixedPool::GetBatch(out);
+  }
+  int gets = 0;
+  std::vector<std::size_t> asked;
+};
+// Refuses the n-th mapping of a buffer, once.
+struct FailingMap : CopyingMapper {
+  Result<Mapping> Map(PhysAddr buffer, std::uint64_t size, Direction direction,
+                      MapAttributes attributes = MapAttributes::kNone) {
+    if (size <= 1024 && --countdown == 0) return Error::kNoSpace;
+    return CopyingMapper::Map(buffer, size, direction, attributes);
+  }
+  int countdown = 0;
+};
+struct Silent {
+  Result<void> Start(const RingAddresses& ring) {
+    addresses = ring;
+    return Ok();
+  }
+  void Doorbell(std::uint32_t) {}
+  void Abort() {}
+  RingAddresses addresses;
+};
+template <class P>
+struct BatchRefill : testing::Test {};
+using AllPolicies = testing::Types<EachPolicies, RecyclePolicies, FlipPolicies>;
+TYPED_TEST_SUITE(BatchRefill, AllPolicies);
+
+TYPED_TEST(BatchRefill, AsksForWhatIsMissing) {
+  for (const std::uint32_t buffers : {40u, 20u, 0u}) {
+    FailingMap mapper;
+    BatchPool pool;
+    ASSERT_TRUE(pool.Init({.buffers = 41, .buffer_bytes = 1024}).ok());
+    std::vector<Buffer> away(41 - buffers);
+    ASSERT_EQ(pool.FixedPool::GetBatch(away), away.size());
+    RxRing<E1000Format, FailingMap, BatchPool, TypeParam> ring;
+    ASSERT_TRUE(ring.Init(&mapper, &pool, {.entries = 40, .room = 512}).ok());
+    Silent nic;
+    ASSERT_EQ(ring.Start(nic).ok(), buffers != 0);
+    EXPECT_EQ(pool.gets, 0);
+    EXPECT_EQ(ring.armed(), std::min(buffers, 39u));
+    EXPECT_EQ(pool.free_buffers(), buffers - ring.armed());
+    if (buffers == 40) {
+      EXPECT_EQ(pool.asked, (std::vector<std::size_t>{16, 16, 7}));
+      EXPECT_EQ(ring.statistics().rx_alloc_failed, 0u);
+    } else {  // a partial batch is none too few; an empty one is
+      EXPECT_EQ(ring.statistics().rx_alloc_failed, 1u);
+      ASSERT_TRUE(pool.PutBatch(away).ok());
+      ring.Refill(nic);
+      EXPECT_EQ(ring.armed(), buffers == 0 ? 0u : 39u);
+    }
+    ring.Shutdown(nic);
+  }
+}
+
+TYPED_TEST(BatchRefill, PutsBackWhatItCannotUse) {
+  for (int n = 1; n < 40; ++n) {
+    FailingMap mapper;
+    BatchPool pool;
+    ASSERT_TRUE(pool.Init({.buffers = 64, .buffer_bytes = 1024}).ok());
+    RxRing<E1000Format, FailingMap, BatchPool, TypeParam> ring;
+    ASSERT_TRUE(ring.Init(&mapper, &pool, {.entries = 40, .room = 512}).ok());
+    mapper.countdown = n;
+    Silent nic;
+    ASSERT_EQ(ring.Start(nic).ok(), n != 1);
+    if (n == 1) {
+      EXPECT_EQ(pool.free_buffers(), 64u);
+      ASSERT_TRUE(ring.Start(nic).ok());
+    } else {
+      EXPECT_EQ(ring.armed(), static_cast<std::uint32_t>(n) - 1);
+      EXPECT_EQ(pool.free_buffers(), 64 - ring.armed());
+      EXPECT_TRUE(ring.CheckInvariants() && pool.CheckInvariants());
+      ring.Refill(nic);
+    }
+    EXPECT_EQ(ring.statistics().rx_map_failed, 1u);
+    EXPECT_EQ(ring.armed(), 39u);
+    EXPECT_EQ(pool.free_buffers(), 25u);
+    ring.Shutdown(nic);
+    EXPECT_EQ(pool.free_buffers(), 64u);
+  }
+}
+
+// --- A ring without checks: there are none.
+
+struct LengthSink {
+  BufferFate Deliver(const RxFrame& frame) {
+    lengths.push_back(frame.length);
+    return BufferFate::kReturn;
+  }
+  std::vector<std::uint32_t> lengths;
+};
+struct UncheckedPolicies : RxPolicies {
+  static constexpr RxChecks kChecks = RxChecks::kNone;
+};
+template <class Policies>
+std::vector<std::uint32_t> LengthsOfALie() {
+  IdentityMapper mapper;
+  FixedPool pool;
+  EXPECT_TRUE(pool.Init({.buffers = 16, .buffer_bytes = 1024}).ok());
+  RxRing<E1000Format, IdentityMapper, FixedPool, Policies> ring;
+  EXPECT_TRUE(ring.Init(&mapper, &pool, {.entries = 8, .room = 256}).ok());
+  Silent nic;
+  EXPECT_TRUE(ring.Start(nic).ok());
+  auto* const descriptor = reinterpret_cast<std::byte*>(
+      static_cast<std::uintptr_t>(nic.addresses.descriptors.value()));
+  StoreLe16(descriptor + 8, 300);  // of 256
+  StoreLe32(descriptor + 12, 3);   // DD, EOP
+  LengthSink sink;
+  EXPECT_EQ(ring.Poll(8, sink, nic).done, 1u);
+  EXPECT_TRUE(ring.CheckInvariants());
+  ring.Shutdown(nic);
+  return sink.lengths;
+}
+TEST(RxChecks, ALieIsBelievedOnlyWithoutThem) {
+  EXPECT_EQ(LengthsOfALie<RxPolicies>(), std::vector<std::uint32_t>{});
+  EXPECT_EQ(LengthsOfALie<UncheckedPolicies>(),
+            std::vector<std::uint32_t>{300});
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ class RxArray {
 
   std::uint32_t armed() const { return armed_; }
   std::uint32_t open() const { return open_; }
-  bool full() const { return armed_ == options_.entries - 1; }
+  bool full() const { return vacant() == 0; }
+  std::uint32_t vacant() const { return options_.entries - 1 - armed_; }
   bool empty() const { return armed_ == 0; }
   std::uint32_t data_offset() const { return 0; }
   std::uint32_t room() const { return options_.room; }
@@ -210,8 +211,8 @@ class RxArray {
   typename Format::Status status_{};
 };
 
-template <ArrayFormat Format, Mapper MapperType>
-struct RxQueueOf<Format, MapperType> {
+template <ArrayFormat Format, Mapper MapperType, RxChecks kChecks>
+struct RxQueueOf<Format, MapperType, kChecks> {
   using Type = RxArray<Format, MapperType>;
 };
 

@@ -40,7 +40,7 @@
 
 namespace dmamap::inline v0 {
 
-template <class Access, Mapper MapperType>
+template <class Access, Mapper MapperType, RxChecks kChecks>
 class RxChains {
  public:
   // Where the next buffer goes.
@@ -61,6 +61,10 @@ class RxChains {
   std::uint32_t ready() const { return ready_; }  // chains
   // No chain can take a buffer now.
   bool full() const { return free_count_ == 0; }
+  // Buffers that the chains can take.
+  std::uint32_t vacant() const {
+    return free_count_ * options_.chain - filled_;
+  }
 
   // True when the device needs no doorbell yet for the `owed` chains that were
   // published since the last one: a batch is not full, and what it was told of
@@ -176,8 +180,8 @@ class RxChains {
   std::uint32_t frame_status_ = 0;  // flags and gso_type of the frame
 };
 
-template <class Access, Mapper MapperType>
-inline Result<void> RxChains<Access, MapperType>::Init(
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline Result<void> RxChains<Access, MapperType, kChecks>::Init(
     MapperType* mapper, const RxQueueOptions& options) {
   if (mapper == nullptr || options.chain == 0 || options.room == 0 ||
       options.chain > options.entries ||
@@ -212,8 +216,8 @@ inline Result<void> RxChains<Access, MapperType>::Init(
 }
 
 // Everything is free.
-template <class Access, Mapper MapperType>
-inline void RxChains<Access, MapperType>::Reset() {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline void RxChains<Access, MapperType, kChecks>::Reset() {
   for (std::uint32_t i = 0; i < chains_; ++i) {
     state_[i] = State::kFree;
     free_[i] = chains_ - 1 - i;  // number 0 is used first
@@ -226,9 +230,9 @@ inline void RxChains<Access, MapperType>::Reset() {
   frame_left_ = frame_status_ = 0;
 }
 
-template <class Access, Mapper MapperType>
-inline void RxChains<Access, MapperType>::Commit(const Place& place,
-                                                 RxArmed* armed) {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline void RxChains<Access, MapperType, kChecks>::Commit(const Place& place,
+                                                          RxArmed* armed) {
   At(place.chain, place.part) = armed;
   ++armed_;
   if (!place.ends) {
@@ -243,25 +247,25 @@ inline void RxChains<Access, MapperType>::Commit(const Place& place,
   ++ready_;
 }
 
-template <class Access, Mapper MapperType>
-inline void RxChains<Access, MapperType>::PublishOne() {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline void RxChains<Access, MapperType, kChecks>::PublishOne() {
   state_[order_[first_ready_]] = State::kLive;
   first_ready_ = Wrapped(first_ready_ + 1);
   --ready_;
   ++live_;
 }
 
-template <class Access, Mapper MapperType>
+template <class Access, Mapper MapperType, RxChecks kChecks>
 template <class GiveBack>
-void RxChains<Access, MapperType>::Clear(GiveBack&& give_back) {
+void RxChains<Access, MapperType, kChecks>::Clear(GiveBack&& give_back) {
   for (std::uint32_t i = 0; i < chains_ * options_.chain; ++i) {
     if (slots_[i] != nullptr) give_back(Empty(slots_[i]));
   }
   Reset();
 }
 
-template <class Access, Mapper MapperType>
-inline bool RxChains<Access, MapperType>::CheckInvariants() const {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline bool RxChains<Access, MapperType, kChecks>::CheckInvariants() const {
   std::uint32_t count[5] = {};
   std::uint32_t buffers = 0;
   for (std::uint32_t i = 0; i < chains_; ++i) {

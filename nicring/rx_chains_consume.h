@@ -22,11 +22,14 @@
 
 namespace dmamap::inline v0 {
 
-template <class Access, Mapper MapperType>
-inline Result<void> RxChains<Access, MapperType>::Take(std::uint32_t chain,
-                                                       std::uint32_t bytes) {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline Result<void> RxChains<Access, MapperType, kChecks>::Take(
+    std::uint32_t chain, std::uint32_t bytes) {
   DMAMAP_ASSERT(!taken());
-  if (chain >= chains_ || state_[chain] != State::kLive) return Error::kDevice;
+  if (kChecks == RxChecks::kAll &&
+      (chain >= chains_ || state_[chain] != State::kLive)) {
+    return Error::kDevice;
+  }
   state_[chain] = State::kTaken;
   --live_;
   taken_ = chain;
@@ -38,8 +41,8 @@ inline Result<void> RxChains<Access, MapperType>::Take(std::uint32_t chain,
   return Ok();
 }
 
-template <class Access, Mapper MapperType>
-inline RxFound RxChains<Access, MapperType>::Look() {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline RxFound RxChains<Access, MapperType, kChecks>::Look() {
   if (untouched_ != 0) return {RxLook::kSkipped, untouched_};
   // A header that the device did not write whole is not looked at.
   if (!kSyncsNothing<MapperType> && offset_ != 0 && !synced_ &&
@@ -55,11 +58,11 @@ inline RxFound RxChains<Access, MapperType>::Look() {
 
 // The first buffer of a frame: what its header says, and no byte of data yet. A
 // header that cannot be makes a frame of length 0, which no policy delivers.
-template <class Access, Mapper MapperType>
-inline Completion RxChains<Access, MapperType>::ReadHeader() {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+inline Completion RxChains<Access, MapperType, kChecks>::ReadHeader() {
   const std::byte* header = At(taken_, part_)->buffer.data;
   Completion impossible{true, 0, 0, true};
-  if (left_ < virtio::kNetHeaderBytes) {
+  if (kChecks == RxChecks::kAll && left_ < virtio::kNetHeaderBytes) {
     left_ = 0;
     return impossible;
   }
@@ -68,7 +71,8 @@ inline Completion RxChains<Access, MapperType>::ReadHeader() {
   frame_left_ = 1;
   if (mergeable()) {
     frame_left_ = Access::Load16(header + virtio::kHeaderBuffersAt);
-    if (frame_left_ == 0 || frame_left_ > chains_) {
+    if (kChecks == RxChecks::kAll &&
+        (frame_left_ == 0 || frame_left_ > chains_)) {
       frame_left_ = left_ = 0;
       return impossible;
     }
@@ -76,12 +80,14 @@ inline Completion RxChains<Access, MapperType>::ReadHeader() {
   return Completion{true, 0, frame_status_, false};
 }
 
-template <class Access, Mapper MapperType>
+template <class Access, Mapper MapperType, RxChecks kChecks>
 [[gnu::always_inline]] inline Completion
-RxChains<Access, MapperType>::Snapshot() {
+RxChains<Access, MapperType, kChecks>::Snapshot() {
   if (simple()) [[likely]] {  // the same as below, with what is known put in
     const std::byte* const header = slots_[taken_]->buffer.data;
-    if (left_ < virtio::kNetHeaderBytes) return {true, 0, 0, true};
+    if (kChecks == RxChecks::kAll && left_ < virtio::kNetHeaderBytes) {
+      return {true, 0, 0, true};
+    }
     return {true, left_ - virtio::kNetHeaderBytes,
             Access::Load16(header + virtio::kHeaderFlagsAt), true};
   }
@@ -98,8 +104,9 @@ RxChains<Access, MapperType>::Snapshot() {
   return completion;
 }
 
-template <class Access, Mapper MapperType>
-[[gnu::always_inline]] inline RxArmed* RxChains<Access, MapperType>::Pop() {
+template <class Access, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline RxArmed*
+RxChains<Access, MapperType, kChecks>::Pop() {
   DMAMAP_ASSERT(taken());
   RxArmed* const popped = Empty(At(taken_, part_));
   if (simple()) [[likely]] {

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "dma/mapper.h"
 #include "dma/result.h"
@@ -51,6 +52,7 @@ template <class F, Mapper M, BufferPool P, class X>
   if (Queue::kScatters && (!completion.last || assembly_.active())) {
     return false;
   }
+  if constexpr (kTrusts) return completion.good;
   return completion.good && completion.length != 0 &&
          completion.length <= queue_.room() &&
          completion.length <= options_.max_frame;
@@ -83,9 +85,9 @@ template <Sink SinkType>
     const Completion& completion, std::uint32_t length, SinkType& sink) {
   const std::uint32_t room = queue_.room();
   const std::uint32_t offset = queue_.data_offset();
-  const RxTaken taken =
-      refill_.Take(queue_.Pop(), offset, length < room ? length : room,
-                   RxExtent::kWhole, statistics_);
+  const std::uint32_t taken_length = kTrusts || length < room ? length : room;
+  const RxTaken taken = refill_.Take(queue_.Pop(), offset, taken_length,
+                                     RxExtent::kWhole, statistics_);
   if (taken.data != nullptr) [[likely]] {
     Deliver(taken, length, completion.raw_status, sink);
   } else {
@@ -133,7 +135,9 @@ std::size_t RxRing<F, M, P, X>::ConsumePart(const Completion& completion,
   const std::uint32_t room = queue_.room();
   const std::uint32_t offset = queue_.data_offset();
   const bool empty_end = completion.last && completion.length == 0;
-  const LengthVerdict verdict = Judge(policy, completion.length, room);
+  const LengthVerdict verdict =
+      kTrusts ? LengthVerdict{true, false, completion.length}
+              : Judge(policy, completion.length, room);
   if (verdict.violation && !empty_end) {
     ++statistics_.rx_length_violations;
     if (!verdict.deliver) DropParts(RxDrop::kLength);
@@ -214,6 +218,7 @@ void RxRing<F, M, P, X>::DeliverParts(std::uint32_t raw_status,
     return;
   }
   if constexpr (ScatterSink<SinkType>) {
+    DeliverBatch(sink);  // in order
     ++statistics_.rx_packets;
     statistics_.rx_bytes += assembly_.length();
     const BufferFate fate =
@@ -235,9 +240,24 @@ template <Sink SinkType>
     SinkType& sink) {
   ++statistics_.rx_packets;
   statistics_.rx_bytes += length;
-  const BufferFate fate =
-      sink.Deliver({taken.data, length, raw_status, taken.buffer});
-  if (fate == BufferFate::kReturn) refill_.TakeBack(taken, statistics_);
+  const RxFrame frame{taken.data, length, raw_status, taken.buffer};
+  if constexpr (BatchSink<SinkType>) {
+    batch_.Add(frame);
+    if (batch_.full()) DeliverBatch(sink);
+  } else if (sink.Deliver(frame) == BufferFate::kReturn) {
+    refill_.TakeBack(taken, statistics_);
+  }
+}
+
+// What waits for a BatchSink.
+template <class F, Mapper M, BufferPool P, class X>
+template <Sink SinkType>
+void RxRing<F, M, P, X>::DeliverBatch(SinkType& sink) {
+  if constexpr (BatchSink<SinkType>) {
+    if (batch_.empty()) return;
+    const std::span<const Buffer> returned = batch_.Deliver(sink);
+    if (!refill_.ReturnBatch(returned).ok()) ++statistics_.rx_put_failed;
+  }
 }
 
 }  // namespace dmamap::inline v0

@@ -115,6 +115,7 @@ class RxList {
 
   std::uint32_t armed() const { return Narrow(tail_ - head_); }
   bool full() const { return armed() == options_.entries; }
+  std::uint32_t vacant() const { return options_.entries - armed(); }
   bool empty() const { return armed() == 0; }
   // Entries that the device may fill.
   std::uint32_t open() const {
@@ -241,8 +242,8 @@ class RxList {
   bool took_stop_ = false;  // what was popped last was a former stop
 };
 
-template <ListFormat Format, Mapper MapperType>
-struct RxQueueOf<Format, MapperType> {
+template <ListFormat Format, Mapper MapperType, RxChecks kChecks>
+struct RxQueueOf<Format, MapperType, kChecks> {
   using Type = RxList<Format, MapperType>;
 };
 

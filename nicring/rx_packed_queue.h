@@ -36,7 +36,8 @@
 
 namespace dmamap::inline v0 {
 
-template <VirtqueueFormat Format, Mapper MapperType>
+template <VirtqueueFormat Format, Mapper MapperType,
+          RxChecks kChecks = RxChecks::kAll>
 class RxPackedQueue {
  public:
   static constexpr bool kStops = false;
@@ -62,6 +63,7 @@ class RxPackedQueue {
   std::uint32_t armed() const { return chains_.armed(); }
   std::uint32_t open() const { return chains_.live() * options().chain; }
   bool full() const { return chains_.full(); }
+  std::uint32_t vacant() const { return chains_.vacant(); }
   bool empty() const { return armed() == 0; }
   std::uint32_t data_offset() const { return chains_.data_offset(); }
   std::uint32_t room() const { return chains_.room(); }
@@ -85,7 +87,7 @@ class RxPackedQueue {
   RxFound Look();
   Result<Completion> Snapshot() { return chains_.Snapshot(); }
   void Prefetch() const { chains_.Prefetch(); }
-  RxArmed* Pop() { return chains_.Pop(); }
+  [[gnu::always_inline]] RxArmed* Pop() { return chains_.Pop(); }
 
   // Hints. False when the device could not be shown it.
   bool Mask() { return ring_.Mask(); }
@@ -112,7 +114,7 @@ class RxPackedQueue {
  private:
   const RxQueueOptions& options() const { return chains_.options(); }
 
-  RxChains<Access, MapperType> chains_;
+  RxChains<Access, MapperType, kChecks> chains_;
   PackedRing<Access, MapperType> ring_;
   // Places with their wrap counters (virtio_layout.h).
   std::uint32_t filled_ = 0;     // behind the last written descriptor
@@ -123,16 +125,17 @@ class RxPackedQueue {
   bool broken_ = false;
 };
 
-template <VirtqueueFormat Format, Mapper MapperType>
-struct RxQueueOf<Format, MapperType> {
-  using Type =
-      std::conditional_t<Format::kPacked, RxPackedQueue<Format, MapperType>,
-                         RxSplitQueue<Format, MapperType>>;
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+struct RxQueueOf<Format, MapperType, kChecks> {
+  using Type = std::conditional_t<Format::kPacked,
+                                  RxPackedQueue<Format, MapperType, kChecks>,
+                                  RxSplitQueue<Format, MapperType, kChecks>>;
 };
 
 // Everything but the flags that make the chain available.
-template <VirtqueueFormat Format, Mapper MapperType>
-inline Result<void> RxPackedQueue<Format, MapperType>::Push(RxArmed* armed) {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline Result<void>
+RxPackedQueue<Format, MapperType, kChecks>::Push(RxArmed* armed) {
   DMAMAP_ASSERT(!full());
   const auto place = chains_.Next();
   ring_.Write(filled_, armed->iova(), buffer_bytes(), place.chain);
@@ -149,8 +152,8 @@ inline Result<void> RxPackedQueue<Format, MapperType>::Push(RxArmed* armed) {
 
 // One flags word for each chain, in order. What was shown stays so after a
 // failure; the rest is ready still, and the next call goes on.
-template <VirtqueueFormat Format, Mapper MapperType>
-inline Result<void> RxPackedQueue<Format, MapperType>::Publish() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+inline Result<void> RxPackedQueue<Format, MapperType, kChecks>::Publish() {
   if (!ring_.made()) return Error::kShutDown;
   const std::uint32_t chain = options().chain;
   const std::uint32_t more = chain == 1 ? 0u : virtio::kNext;
@@ -165,16 +168,17 @@ inline Result<void> RxPackedQueue<Format, MapperType>::Publish() {
   return Ok();
 }
 
-template <VirtqueueFormat Format, Mapper MapperType>
-inline bool RxPackedQueue<Format, MapperType>::TakeDoorbell() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+inline bool RxPackedQueue<Format, MapperType, kChecks>::TakeDoorbell() {
   const std::uint32_t owed = virtio::Ahead(notified_, published_, ring_.size());
   if (owed == 0 || chains_.MayOwe(owed / options().chain)) return false;
   notified_ = published_;
   return ring_.LoadWantsNotification(published_, owed);
 }
 
-template <VirtqueueFormat Format, Mapper MapperType>
-inline RxFound RxPackedQueue<Format, MapperType>::Look() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline RxFound
+RxPackedQueue<Format, MapperType, kChecks>::Look() {
   if (broken_) return {RxLook::kBroken, 0};
   if (!ring_.made()) return {RxLook::kAtStop, 0};
   if (chains_.taken()) return chains_.Look();

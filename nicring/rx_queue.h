@@ -88,6 +88,8 @@ concept RxQueue = requires(Q& q, const Q& c, const Buffer& buffer,
   { c.armed() } -> std::same_as<std::uint32_t>;
   { c.open() } -> std::same_as<std::uint32_t>;
   { c.full() } -> std::same_as<bool>;
+  // Entries that can be armed until it is.
+  { c.vacant() } -> std::same_as<std::uint32_t>;
   { c.empty() } -> std::same_as<bool>;
   // How a buffer is to be mapped: direction, and bytes from its first on. The
   // driver writes the first kHeaderBytes of these before it arms an entry.
@@ -156,8 +158,18 @@ concept InterruptingQueue = DoorbellQueue<Q> && requires(Q& q) {
   { q.Unmask() } -> std::same_as<bool>;
 };
 
-// The queue that a format takes: RxQueueOf<Format, Mapper>::Type.
-template <class Format, class MapperType>
+// What a ring checks of what the device says (RxPolicies::kChecks).
+enum class RxChecks : std::uint8_t {
+  kAll,
+  // Neither lengths nor numbers: the code for it is not there. For a device
+  // that may do anything with the memory of the program, as it can then: a
+  // length that it makes up is read behind the buffer, a number is an index. A
+  // frame in one buffer goes up whatever max_frame says.
+  kNone,
+};
+
+// The queue that a format takes: RxQueueOf<Format, Mapper, checks>::Type.
+template <class Format, class MapperType, RxChecks kChecks = RxChecks::kAll>
 struct RxQueueOf;
 
 }  // namespace dmamap::inline v0

@@ -103,6 +103,7 @@ Result<void> RxRing<F, M, P, X>::Fill() {
   const auto prepare = [this](const Buffer& buffer) {
     return queue_.Prepare(buffer);
   };
+  refill_.BeginRefill(queue_.vacant());
   while (!queue_.full()) {
     const Result<RxArmed*> armed = refill_.Next(prepare, statistics_);
     if (!armed.ok()) {
@@ -115,6 +116,7 @@ Result<void> RxRing<F, M, P, X>::Fill() {
     refill_.Drop(*armed, statistics_);
     break;
   }
+  refill_.EndRefill(statistics_);
   const Result<void> published = queue_.Publish();
   // kNoSpace: too few for a ring, for the reason that `filled` holds.
   unpublished_ = !published.ok() && published.error() != Error::kNoSpace;
@@ -127,7 +129,7 @@ template <class F, Mapper M, BufferPool P, class X>
 void RxRing<F, M, P, X>::Release() {
   DropParts(RxDrop::kNone);
   assembly_.End();  // neither delivered nor dropped: it had no end
-  queue_.Clear([this](RxArmed* armed) { refill_.Drop(armed, statistics_); });
+  queue_.Clear([this](RxArmed* armed) { refill_.Retire(armed, statistics_); });
   refill_.Release(statistics_);
   masked_ = unpublished_ = false;
   state_ = ReceiverState::kIdle;

@@ -55,6 +55,7 @@
 #include "nicring/rnr_flag.h"
 #include "nicring/rx_array.h"
 #include "nicring/rx_assembly.h"
+#include "nicring/rx_batch.h"
 #include "nicring/rx_list.h"
 #include "nicring/rx_queue.h"
 #include "nicring/rx_ring_options.h"
@@ -67,8 +68,11 @@ template <class P, class Queue>
 concept RxPortFor = (Queue::kStops && ReceiverPort<P>) ||
                     (!Queue::kStops && DoorbellPort<P>);
 
-// What a ring is composed of; derive and replace a member. Refill: refill.h.
+// What a ring is composed of; derive and replace a member. Refill: refill.h;
+// kChecks: rx_queue.h; kBatch: most frames of a batch (BatchSink).
 struct RxPolicies {
+  static constexpr RxChecks kChecks = RxChecks::kAll;
+  static constexpr std::uint32_t kBatch = 16;
   template <class T>
   using Atom = std::atomic<T>;
   template <Mapper MapperType, BufferPool Pool>
@@ -79,7 +83,8 @@ template <class Format, Mapper MapperType, BufferPool Pool,
           class Policies = RxPolicies>
 class RxRing {
  public:
-  using Queue = typename RxQueueOf<Format, MapperType>::Type;
+  static constexpr bool kTrusts = Policies::kChecks == RxChecks::kNone;
+  using Queue = typename RxQueueOf<Format, MapperType, Policies::kChecks>::Type;
   static_assert(StoppingQueue<Queue> || DoorbellQueue<Queue>);
   using Refiller = typename Policies::template Refill<MapperType, Pool>;
   static_assert(RxRefill<Refiller>);
@@ -185,6 +190,7 @@ class RxRing {
   bool CheckInvariants() const {
     return queue_.CheckInvariants() && assembly_.CheckInvariants() &&
            refill_.CheckInvariants() && statistics_.ConservationHolds() &&
+           batch_.empty() &&
            (state_ != ReceiverState::kIdle || (queue_.empty() && held() == 0));
   }
 
@@ -213,6 +219,8 @@ class RxRing {
   template <Sink SinkType>
   void Deliver(const RxTaken& taken, std::uint32_t length,
                std::uint32_t raw_status, SinkType& sink);
+  template <Sink SinkType>
+  void DeliverBatch(SinkType& sink);
   std::uint32_t JudgeFrame(const Completion& completion);
   [[gnu::noinline]] void DropWhole(bool judged, RxArmed* armed);
   void DropParts(RxDrop reason);
@@ -246,6 +254,7 @@ class RxRing {
   bool masked_ = false;       // an unmask did not reach the device
   bool unpublished_ = false;  // nor did what was pushed
   RxAssembly assembly_;
+  RxBatch<Policies::kBatch> batch_;
   RxStatistics statistics_;
 };
 
@@ -309,6 +318,7 @@ RxPollResult RxRing<F, M, P, X>::Poll(std::size_t budget, SinkType& sink,
     if (look != RxLook::kComplete) break;
     result.done += Consume(sink);
   }
+  DeliverBatch(sink);
   if (result.cut) ++statistics_.budget_cuts;
   if (look == RxLook::kFailed) ++statistics_.rx_sync_failed;
   if (look == RxLook::kBroken) {

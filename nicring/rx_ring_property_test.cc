@@ -92,6 +92,7 @@ void RandomWalk() {
   options.mapper.descending = *rc::gen::arbitrary<bool>();
   Bench<World, Format> bench(options);
   bench.Start();
+  bench.in_batches = *rc::gen::arbitrary<bool>();
   // The device runs inside the driver's calls too. A generator of its own:
   // RapidCheck's is too slow for every access.
   auto random = *rc::gen::arbitrary<std::uint32_t>();

@@ -39,7 +39,8 @@
 
 namespace dmamap::inline v0 {
 
-template <VirtqueueFormat Format, Mapper MapperType>
+template <VirtqueueFormat Format, Mapper MapperType,
+          RxChecks kChecks = RxChecks::kAll>
 class RxSplitQueue {
  public:
   static constexpr bool kStops = false;
@@ -67,6 +68,7 @@ class RxSplitQueue {
   std::uint32_t armed() const { return chains_.armed(); }
   std::uint32_t open() const { return chains_.live() * options().chain; }
   bool full() const { return chains_.full(); }
+  std::uint32_t vacant() const { return chains_.vacant(); }
   bool empty() const { return armed() == 0; }
   std::uint32_t data_offset() const { return chains_.data_offset(); }
   std::uint32_t room() const { return chains_.room(); }
@@ -95,7 +97,7 @@ class RxSplitQueue {
   RxFound Look();
   Result<Completion> Snapshot() { return chains_.Snapshot(); }
   void Prefetch() const { chains_.Prefetch(); }
-  RxArmed* Pop() { return chains_.Pop(); }
+  [[gnu::always_inline]] RxArmed* Pop() { return chains_.Pop(); }
 
   bool Mask() { return ring_.Mask(used_); }
   bool Unmask() { return ring_.Unmask(used_); }
@@ -120,7 +122,7 @@ class RxSplitQueue {
   const RxQueueOptions& options() const { return chains_.options(); }
   RxFound TakeUsed();
 
-  RxChains<Access, MapperType> chains_;
+  RxChains<Access, MapperType, kChecks> chains_;
   Ring ring_;
   // Free-running, as the device counts.
   std::uint16_t published_ = 0;  // the available index that it was shown
@@ -130,8 +132,9 @@ class RxSplitQueue {
   bool broken_ = false;
 };
 
-template <VirtqueueFormat Format, Mapper MapperType>
-inline Result<void> RxSplitQueue<Format, MapperType>::Push(RxArmed* armed) {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline Result<void>
+RxSplitQueue<Format, MapperType, kChecks>::Push(RxArmed* armed) {
   DMAMAP_ASSERT(!full());
   const auto place = chains_.Next();
   const std::uint32_t index = place.chain * options().chain + place.part;
@@ -144,8 +147,8 @@ inline Result<void> RxSplitQueue<Format, MapperType>::Push(RxArmed* armed) {
 }
 
 // A failure leaves the chains ready, and the next call writes them again.
-template <VirtqueueFormat Format, Mapper MapperType>
-inline Result<void> RxSplitQueue<Format, MapperType>::Publish() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+inline Result<void> RxSplitQueue<Format, MapperType, kChecks>::Publish() {
   if (!ring_.made()) return Error::kShutDown;
   const std::uint32_t ready = chains_.ready();
   if (ready == 0) return Ok();
@@ -161,8 +164,9 @@ inline Result<void> RxSplitQueue<Format, MapperType>::Publish() {
   return Ok();
 }
 
-template <VirtqueueFormat Format, Mapper MapperType>
-inline RxFound RxSplitQueue<Format, MapperType>::Look() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline RxFound
+RxSplitQueue<Format, MapperType, kChecks>::Look() {
   if (broken_) return {RxLook::kBroken, 0};
   if (!ring_.made()) return {RxLook::kAtStop, 0};
   if (chains_.taken()) return chains_.Look();
@@ -171,8 +175,8 @@ inline RxFound RxSplitQueue<Format, MapperType>::Look() {
     const Result<std::uint16_t> index = ring_.LoadUsedIndex();
     if (!index.ok()) return {RxLook::kFailed, 0};
     if (*index == used_) return {RxLook::kNothing, 0};
-    if (Ring::Narrow(static_cast<std::uint32_t>(*index - used_)) >
-        chains_.live()) {
+    if (kChecks == RxChecks::kAll && Ring::Narrow(static_cast<std::uint32_t>(
+                                         *index - used_)) > chains_.live()) {
       broken_ = true;
       return {RxLook::kBroken, 0};
     }
@@ -181,14 +185,16 @@ inline RxFound RxSplitQueue<Format, MapperType>::Look() {
   return TakeUsed();
 }
 
-template <VirtqueueFormat Format, Mapper MapperType>
-inline RxFound RxSplitQueue<Format, MapperType>::TakeUsed() {
+template <VirtqueueFormat Format, Mapper MapperType, RxChecks kChecks>
+[[gnu::always_inline]] inline RxFound
+RxSplitQueue<Format, MapperType, kChecks>::TakeUsed() {
   const auto used = ring_.LoadUsed(used_);
   if (!used.ok()) return {RxLook::kFailed, 0};
   ++used_;
   const std::uint32_t chain = options().chain;
   // Nearly always 1; a division costs as much as the rest of this.
-  const bool head = chain == 1 || used->id % chain == 0;
+  const bool head =
+      kChecks == RxChecks::kNone || chain == 1 || used->id % chain == 0;
   const std::uint32_t number = chain == 1 ? used->id : used->id / chain;
   if (!head || !chains_.Take(number, used->bytes).ok()) {
     broken_ = true;

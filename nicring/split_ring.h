@@ -111,7 +111,7 @@ class SplitRing {
   }
   // Element `i`, free-running, of the used ring. REQUIRES: the used index was
   // seen to be behind it.
-  Result<Used> LoadUsed(std::uint32_t i) {
+  [[gnu::always_inline]] Result<Used> LoadUsed(std::uint32_t i) {
     const Result<std::uint32_t> at = SyncUsed(i);
     if (!at.ok()) return at.error();
     const std::uint32_t id = Access::Load32(memory_.cpu() + *at);

@@ -20,6 +20,7 @@
 #include "nicring/buffer_pool.h"
 #include "nicring/i8255x.h"
 #include "nicring/rx_ring.h"
+#include "testing/batched_sink.h"
 #include "testing/copying_mapper.h"
 #include "testing/device_port.h"
 #include "testing/hooked_access.h"
@@ -184,6 +185,7 @@ class Bench {
   }
   RxPollResult Poll(std::size_t budget) {
     if (interrupts && (sim->Acknowledge() & Sim::kCauseRnr) != 0) ring.OnRnr();
+    if (in_batches) return ring.Poll(budget, batched, registers);
     return ring.Poll(budget, sink, registers);
   }
   // Runs before each access of the driver to what the device sees.
@@ -217,6 +219,8 @@ class Bench {
   CheckedRegisters<Sim, Port> registers;
   Ring ring;
   CollectingSink sink;
+  BatchedSink<CollectingSink> batched{&sink};
+  bool in_batches = false;
   std::deque<std::pair<std::uint32_t, std::size_t>> fifo;
   std::vector<Bytes> stored;  // good frames that the device has completed
   std::uint32_t next_frame = 1;

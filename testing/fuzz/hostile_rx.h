@@ -22,6 +22,7 @@
 
 #include "dma/version.h"
 #include "nicring/rx_ring.h"
+#include "testing/batched_sink.h"
 #include "testing/driver_side.h"
 #include "testing/fuzz/byte_source.h"
 #include "testing/fuzz/tally.h"
@@ -37,7 +38,8 @@ class ReadingSink {
   BufferFate Deliver(const RxFrame& frame) {
     Require(frame.length <= max_frame_, "a frame longer than allowed");
     Require(frame.length <= frame.buffer.size, "longer than its buffer");
-    return Take(frame.data, frame.length, frame.buffer);
+    return Take(frame.data, frame.length, frame.buffer,
+                keep && (!keep_half || frames.size() % 2 == 0));
   }
   BufferFate DeliverScattered(const RxScatteredFrame& frame) {
     std::uint64_t length = 0;
@@ -51,7 +53,7 @@ class ReadingSink {
     const std::size_t before = frames.size();
     BufferFate fate = BufferFate::kReturn;
     for (const RxPart& part : frame.parts) {
-      fate = Take(part.data, part.length, part.buffer);
+      fate = Take(part.data, part.length, part.buffer, keep);
     }
     frames.resize(before + 1);  // one frame, whatever its parts
     return fate;
@@ -67,6 +69,7 @@ class ReadingSink {
   std::vector<Buffer> kept;
   std::vector<Seen> seen;  // of the kept ones
   bool keep = false;
+  bool keep_half = false;  // then of the frames in one buffer every second
 
   static std::uint32_t Sum(const std::byte* data, std::uint32_t length) {
     std::uint32_t sum = length;
@@ -78,9 +81,9 @@ class ReadingSink {
 
  private:
   BufferFate Take(const std::byte* data, std::uint32_t length,
-                  const Buffer& buffer) {
+                  const Buffer& buffer, bool keeps) {
     frames.push_back(Sum(data, length));
-    if (!keep) return BufferFate::kReturn;
+    if (!keeps) return BufferFate::kReturn;
     kept.push_back(buffer);
     seen.push_back({data, length, frames.back()});
     return BufferFate::kKeep;
@@ -106,9 +109,12 @@ class HostileRx {
         sink_(options.ring.max_frame),
         copies_(copies) {}
 
-  // `faulty`: the mapper fails now and then, if it can.
-  void Run(ByteSource& in, bool faulty) {
+  // `faulty`: the mapper fails now and then, if it can. `batches`: the sink
+  // takes them, and keeps half of one.
+  void Run(ByteSource& in, bool faulty, bool batches) {
     if (!driver_.made.ok()) return;  // options that Init refuses
+    batches_ = batches;
+    sink_.keep_half = batches;
     ++g_tally.runs;
     Reset();
     driver_.world.SetHook([&] {
@@ -157,7 +163,10 @@ class HostileRx {
   }
   void Poll(std::size_t budget) {
     const RxStatistics before = driver_.ring.statistics();
-    const RxPollResult r = driver_.ring.Poll(budget, sink_, device_);
+    const RxPollResult r = batches_
+                               ? driver_.ring.Poll(budget, batched_, device_)
+                               : driver_.ring.Poll(budget, sink_, device_);
+    Require(batched_.stale == 0, "a batch that is not new");
     const RxStatistics& after = driver_.ring.statistics();
     Require(r.done <= budget, "a poll beyond its budget");
     Require(after.rx_fragments + after.rx_skipped - before.rx_fragments -
@@ -215,6 +224,8 @@ class HostileRx {
   Device& device_;
   testing_bench::DriverOptions options_;
   ReadingSink sink_;
+  testing_bench::BatchedSink<ReadingSink> batched_{&sink_};
+  bool batches_ = false;
   bool copies_;
   bool starting_ = false;  // the mapper does not fail
 };
@@ -238,7 +249,7 @@ void FuzzRx(ByteSource& in, const testing_bench::DriverOptions& chosen,
     auto device = make(driver);
     HostileRx<Driver, decltype(device)>(driver, device, options,
                                         !std::is_same_v<World, SharedWorld>)
-        .Run(in, choice % 8 == 2 || choice % 16 > 8);
+        .Run(in, choice % 8 == 2 || choice % 16 > 8, choice >= 128);
   };
   switch (choice % 8) {
     case 0:
