@@ -30,6 +30,7 @@
 // outside the lock, for room in the queue (85 callers or more at a time) under
 // it, which ends with the first who finds the queue broken.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -105,10 +106,12 @@ class InvalidationQueue {
   using LockType = typename Policies::LockType;
   template <class T>
   using Atom = typename Policies::template Atom<T>;
+  using WordRef = typename Policies::template AtomRef<std::uint32_t>;
 
  public:
-  static constexpr std::uint32_t kSlots = 256;  // of one page
-  static constexpr std::size_t kMostWork = 8;   // descriptors in one call
+  static constexpr std::uint32_t kSlots = Policies::kQueueSlots;  // of one page
+  static constexpr std::size_t kMostWork =  // descriptors in one call
+      std::min<std::size_t>(8, kSlots - 2);
 
   InvalidationQueue() = default;
   InvalidationQueue(const InvalidationQueue&) = delete;
@@ -231,12 +234,11 @@ class InvalidationQueue {
   }
   // Whether the wait of this number, or a later one of its slot, is over. A
   // word is "later" within 2^31 numbers.
-  std::atomic_ref<std::uint32_t> Word(std::uint32_t slot) const {
-    return std::atomic_ref<std::uint32_t>(
-        *reinterpret_cast<std::uint32_t*>(Status(slot)));
+  WordRef Word(std::uint32_t slot) const {
+    return WordRef(*reinterpret_cast<std::uint32_t*>(Status(slot)));
   }
   bool IsOver(std::uint32_t slot, std::uint32_t number) const {
-    // acquire: what the unit did before it wrote the word.
+    // acquire: what the unit did before it wrote the word; or Place.
     const std::uint32_t word = Word(slot).load(std::memory_order_acquire);
     return word != 0 && word - number < std::uint32_t{1} << 31;
   }
@@ -275,9 +277,11 @@ class InvalidationQueue {
     // relaxed: as the lock orders what Start did.
     *ticket = {slot, number_, epoch_.load(std::memory_order_relaxed)};
     // Whatever was there long ago, and might count as later than this one.
-    // relaxed: the barrier below orders it for the unit.
+    // release: who still waits for an earlier one of this slot takes this word
+    // for its answer, and then sees what the unit did (IsOver above) and the
+    // epoch.
     Word(slot).store(number_ == 1 ? UINT32_MAX : number_ - 1,
-                     std::memory_order_relaxed);
+                     std::memory_order_release);
     WriteBack(Status(slot), sizeof(std::uint32_t));
     Write(vtd::Wait(bus_ + PageSize().bytes() + std::uint64_t{slot} * 4,
                     number_));

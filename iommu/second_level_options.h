@@ -21,9 +21,12 @@ namespace dmamap::inline v0 {
 struct SecondLevelPolicies {
   template <class T>
   using Atom = std::atomic<T>;
-  using LockType = SpinLock;  // a kernel: one that masks interrupts
+  template <class T>
+  using AtomRef = std::atomic_ref<T>;  // of words that the unit writes
+  using LockType = SpinLock;           // a kernel: one that masks interrupts
   static constexpr unsigned kIndexBits = 9;  // hardware's; tests have less
   static constexpr std::size_t kLocks = 64;  // a power of two
+  static constexpr std::uint32_t kQueueSlots = 256;  // as kIndexBits
 };
 
 struct SecondLevelOptions {
