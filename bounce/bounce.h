@@ -97,15 +97,7 @@ class Bounce {
 
   // kInvalidArgument for a size that is 0 or not whole pages, or what
   // BouncePageTable::Init refuses. kBusy the second time.
-  Result<void> Init(const BounceOptions& options) {
-    if (options.size == 0 || !options.page.IsAligned(options.size)) {
-      return Error::kInvalidArgument;
-    }
-    Fence::Prepare();
-    first_tag_ = options.first_tag == 0 ? 1 : options.first_tag;
-    return table_.Init(options.page, options.slot,
-                       options.size >> options.page.shift());
-  }
+  Result<void> Init(const BounceOptions& options);
 
   PageSize page() const { return table_.page(); }
   PageSize slot() const { return table_.slot(); }
@@ -117,27 +109,35 @@ class Bounce {
   [[gnu::always_inline]] Result<Slot*> Prepare(Range slots) {
     return table_.Prepare(NumberOf(slots.first()), NumberOf(slots.last()));
   }
-  // The same for the one slot that begins at `at`. REQUIRES: !shares_pages().
-  [[gnu::always_inline]] Result<Slot*> PrepareSlot(Iova at) {
-    return table_.PrepareOne(NumberOf(at));
-  }
 
   // Records `b` in `first` and fills the pages that are there: from now on
   // faults show it (kFilling). kUnsupported when memory cannot be reached: then
   // Retract. REQUIRES: Prepare(b.slots) returned `first`; the slots are the
   // caller's. Adds the bytes copied to `*bytes` (so do all calls that take it).
-  Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes);
-  // The same for a mapping of one slot on a page of its own: `size` bytes,
-  // shape.head() behind the slot's first. `word`: WordAfter the slot's, which
-  // is free.
+  Result<void> Show(Slot& first, const BounceBuffer& b, std::uint64_t* bytes) {
+    return Show(first, WordAfter(Own(first, b.slots).tag()), b, bytes);
+  }
+  // The same in two steps. `word`: WordAfter what Own returned; or after a
+  // mapping of the same slots, if they were the caller's ever since.
+  [[gnu::always_inline]] inline SlotWord Own(Slot& first, Range slots);
+  [[gnu::always_inline]] inline Result<void> Show(Slot& first, SlotWord word,
+                                                  const BounceBuffer& b,
+                                                  std::uint64_t* bytes);
+  // Whether they are all free, and own as Own leaves it. REQUIRES: nobody else
+  // uses the table.
+  bool AreOwned(Range slots) const;
+  // The same as Show for a mapping of one slot on a page of its own: `size`
+  // bytes, shape.head() behind the slot's first. `word`: WordAfter the slot's,
+  // which is free.
   [[gnu::always_inline]] inline Result<void> ShowSlot(Slot& slot, SlotWord word,
                                                       std::uint64_t size,
                                                       PhysAddr buffer,
                                                       SlotShape shape,
                                                       std::uint64_t* bytes);
-  // The word that a slot's next mapping begins with; `before`: its free one.
-  SlotWord WordAfter(SlotWord before) const {
-    const std::uint32_t tag = before.tag() + 1;
+  // The word that a slot's next mapping begins with; `before`: the last one's
+  // tag, in its free word.
+  SlotWord WordAfter(std::uint32_t before) const {
+    const std::uint32_t tag = before + 1;
     return SlotWord(tag > 1 ? tag : first_tag_, SlotState::kFilling);
   }
   // It: an address may be handed out again before its last word is written.

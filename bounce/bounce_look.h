@@ -70,6 +70,22 @@ auto Bounce<Source, Memory, Atom, Fence>::LookAt(std::uint64_t n) const
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
+bool Bounce<Source, Memory, Atom, Fence>::AreOwned(Range slots) const {
+  const std::uint64_t first = NumberOf(slots.first());
+  bool good = true;
+  table_.EachSlot(
+      first, NumberOf(slots.last()), [&](std::uint64_t n, const Slot& slot) {
+        // relaxed: nobody else is there.
+        const auto relaxed = std::memory_order_relaxed;
+        const SlotWord word(slot.word.load(relaxed));
+        const std::uint64_t owner = slot.owner.load(relaxed);
+        good = good && word.is_free() && (n == first || owner == first + 1);
+      });
+  return good;
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
 bool Bounce<Source, Memory, Atom, Fence>::CheckInvariants() const {
   bool good = true;
   ForEachPage([&](Range, std::byte* data) {

@@ -4,8 +4,8 @@
 #ifndef DMAMAP_BOUNCE_BOUNCE_PAGES_H_
 #define DMAMAP_BOUNCE_BOUNCE_PAGES_H_
 
-// The pages of Bounce: how one is made when a device touches it, and how idle
-// ones go back. Included by bounce/bounce.h alone.
+// Bounce's beginning, and its pages: how one is made when a device touches it,
+// and how idle ones go back. Included by bounce/bounce.h alone.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +13,19 @@
 #include "bounce/bounce.h"
 
 namespace dmamap::inline v0 {
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+Result<void> Bounce<Source, Memory, Atom, Fence>::Init(
+    const BounceOptions& options) {
+  if (options.size == 0 || !options.page.IsAligned(options.size)) {
+    return Error::kInvalidArgument;
+  }
+  Fence::Prepare();
+  first_tag_ = options.first_tag == 0 ? 1 : options.first_tag;
+  return table_.Init(options.page, options.slot,
+                     options.size >> options.page.shift());
+}
 
 // --- Making a page ---
 

@@ -274,8 +274,9 @@ class Rig {
     const SlotWord before((*slot)->word.load());
     if (slot_ == kPage && size == kPage && s.b % 2 == 0) {
       Expect(subject_
-                 .ShowSlot(**slot, subject_.WordAfter(before), b.body.size(),
-                           b.buffer, SlotShape(head, b), &copied_)
+                 .ShowSlot(**slot, subject_.WordAfter(before.tag()),
+                           b.body.size(), b.buffer, SlotShape(head, b),
+                           &copied_)
                  .ok());
     } else {
       Expect(subject_.Show(**slot, b, &copied_).ok());

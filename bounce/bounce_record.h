@@ -18,12 +18,19 @@ namespace dmamap::inline v0 {
 
 template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
           AsymmetricFence Fence>
-inline Result<void> Bounce<Source, Memory, Atom, Fence>::Show(
-    Slot& first, const BounceBuffer& b, std::uint64_t* bytes) {
-  const SlotWord word = WordAfter(AwaitFree(first));
-  const std::uint64_t number = NumberOf(b.slots.first());
-  const std::uint64_t last = NumberOf(b.slots.last());
+inline SlotWord Bounce<Source, Memory, Atom, Fence>::Own(Slot& first,
+                                                         Range slots) {
+  const SlotWord free = AwaitFree(first);
+  const std::uint64_t number = NumberOf(slots.first());
+  const std::uint64_t last = NumberOf(slots.last());
   if (number != last) OwnSlots(number, last);
+  return free;
+}
+
+template <PageSource Source, MemoryAccess Memory, template <class> class Atom,
+          AsymmetricFence Fence>
+inline Result<void> Bounce<Source, Memory, Atom, Fence>::Show(
+    Slot& first, SlotWord word, const BounceBuffer& b, std::uint64_t* bytes) {
   Record(first, word, b.body.size(), b.buffer,
          SlotShape(b.body.first() - b.slots.first(), b));
   return Fill(b, bytes);

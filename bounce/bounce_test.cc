@@ -184,7 +184,7 @@ TEST_F(BounceTest, ShowSlotDoesWhatShowDoes) {
                         BounceFill fill) {
     const SlotShape shape(head, fill, Direction::kFromDevice, true);
     bytes = 0;
-    const SlotWord word = alone.WordAfter(alone.AwaitFree(slot));
+    const SlotWord word = alone.WordAfter(alone.AwaitFree(slot).tag());
     EXPECT_TRUE(alone
                     .ShowSlot(slot, word, size, PhysAddrOf(buffer.data()),
                               shape, &bytes)

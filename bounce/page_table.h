@@ -107,15 +107,6 @@ class BouncePageTable {
     return PrepareAll(first, last);
   }
 
-  // The same for slot `n` alone, on a page of its own. REQUIRES: slot() is
-  // page().
-  [[gnu::always_inline]] Result<Slot*> PrepareOne(std::uint64_t n) {
-    Slot* const there = slots_.Find(n);
-    if (there == nullptr) [[unlikely]]
-      return PrepareAll(n, n);
-    return there;
-  }
-
   // The page at `index`, or nullptr. It stays while a slot of it is taken.
   std::byte* Find(std::uint64_t index) const {
     const Slot* first = slots_.Find(index << order_);
@@ -133,10 +124,11 @@ class BouncePageTable {
   // The same for the page that begins with this slot.
   [[gnu::always_inline]] std::byte* SettleAt(const Slot& first) const {
     // seq_cst: see the top. It is P2 too.
-    std::uintptr_t now = first.page.load(std::memory_order_seq_cst);
+    const std::uintptr_t now = first.page.load(std::memory_order_seq_cst);
+    if (now == 0) return nullptr;
     if ((now & kBusy) != 0) [[unlikely]]
-      now = AwaitPage(first);
-    return PageOf(now);
+      return PageOf(AwaitPage(first));
+    return reinterpret_cast<std::byte*>(now);  // not busy: it has no bits
   }
 
   // Takes the page for the caller alone, from other Locks and from Settles;

@@ -116,7 +116,7 @@ class BounceWorld {
     const bool alone = !bounce_.shares_pages() && b.slots.size() == kSchedSlot;
     const Result<void> shown =
         alone ? bounce_.ShowSlot(
-                    first, bounce_.WordAfter(bounce_.AwaitFree(first)),
+                    first, bounce_.WordAfter(bounce_.AwaitFree(first).tag()),
                     b.body.size(), b.buffer,
                     SlotShape(b.body.first() - b.slots.first(), b), &bytes)
               : bounce_.Show(first, b, &bytes);

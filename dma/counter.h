@@ -18,7 +18,7 @@ template <template <class> class Atom = std::atomic>
 class Counter {
  public:
   // The value then.
-  std::uint64_t Add(std::uint64_t n = 1) {
+  [[gnu::always_inline]] std::uint64_t Add(std::uint64_t n = 1) {
     // relaxed, and not a read-modify-write: one writer, a statistic.
     const std::uint64_t value = value_.load(std::memory_order_relaxed) + n;
     value_.store(value, std::memory_order_relaxed);

@@ -60,22 +60,27 @@ class StreamChecker {
   // the size or the direction differ. kBusy: another call uses or ends it.
   [[gnu::always_inline]] Result<Slot*> Take(const Mapping& mapping,
                                             SlotState to) const {
-    if constexpr (kMatches) {
-      Slot* const slot = bounce_.SlotAt(mapping.iova);
-      const SlotWord then(mapping.tag, to);
-      std::uint64_t live = then.To(SlotState::kLive).bits();
-      // acquire: the fields were written before it (W1 in bounce/).
-      if (slot != nullptr &&
-          slot->word.load(std::memory_order_acquire) == live &&
-          Compare(mapping, *slot, SlotWord(live)) == Finding::kSame &&
-          // C1, seq_cst: as in Change. relaxed: Change looks again.
-          slot->word.compare_exchange_strong(
-              live, then.bits(), std::memory_order_seq_cst,
-              std::memory_order_relaxed)) [[likely]] {
-        return slot;
-      }
-    }
+    Slot* const slot = bounce_.SlotAt(mapping.iova);
+    const std::uint64_t head = bounce_.slot().Offset(mapping.iova.value());
+    if (TryTake(slot, head, mapping, to)) [[likely]]
+      return slot;
     return TakeOther(mapping, to);
+  }
+  // The same from `slot`, which may be null, for a mapping that begins `head`
+  // behind its first byte, and without a word of why not: false, and Take says.
+  [[gnu::always_inline]] static bool TryTake(Slot* slot, std::uint64_t head,
+                                             const Mapping& mapping,
+                                             SlotState to) {
+    const SlotWord then(mapping.tag, to);
+    std::uint64_t live = then.To(SlotState::kLive).bits();
+    // acquire: the fields were written before it (W1 in bounce/). C1, seq_cst:
+    // as in Change. relaxed: nothing has happened.
+    return kMatches && slot != nullptr &&
+           slot->word.load(std::memory_order_acquire) == live &&
+           CompareFields(head, mapping, *slot) == Finding::kSame &&
+           slot->word.compare_exchange_strong(live, then.bits(),
+                                              std::memory_order_seq_cst,
+                                              std::memory_order_relaxed);
   }
 
   // Keeps the live mapping from being ended until Unpin. The same errors, and
@@ -165,12 +170,19 @@ class StreamChecker {
 
   Finding Compare(const Mapping& mapping, const Slot& slot,
                   SlotWord now) const {
+    const Finding found = CompareFields(
+        bounce_.slot().Offset(mapping.iova.value()), mapping, slot);
+    return now.tag() == mapping.tag || found == Finding::kNotMapped
+               ? found
+               : Finding::kOther;
+  }
+  // All but the tag.
+  [[gnu::always_inline]] static Finding CompareFields(std::uint64_t head,
+                                                      const Mapping& mapping,
+                                                      const Slot& slot) {
     // relaxed: another mapping's when the compare-exchange fails.
     const SlotShape shape(slot.shape.load(std::memory_order_relaxed));
-    if (bounce_.slot().Offset(mapping.iova.value()) != shape.head()) {
-      return Finding::kNotMapped;
-    }
-    if (now.tag() != mapping.tag) return Finding::kOther;
+    if (head != shape.head()) return Finding::kNotMapped;
     if (shape.direction() != mapping.direction) return Finding::kDirection;
     return slot.size.load(std::memory_order_relaxed) == mapping.size
                ? Finding::kSame

@@ -139,7 +139,7 @@ TEST(CheckerSched, PinAgainstTake) {
 TEST(CheckerSchedControl, PinAgainstTake) {
   IsFound("unpin", PinAgainstTake(1), {.function = "Unpin", .to = kRelaxed});
   IsFound("take", PinAgainstTake(1),
-          {.function = "Take",
+          {.function = "TryTake",
            .access = "compare_exchange_strong",
            .to = kRelaxed});
   IsFound("change", PinAgainstTake<false>(1),
@@ -243,9 +243,10 @@ TEST(CheckerSched, TakeAgainstFault) {
   EXPECT_GT(Holds("change", TakeAgainstFault<false>()).executions, 1000u);
 }
 TEST(CheckerSchedControl, TakeAgainstFault) {
-  IsFound(
-      "take", TakeAgainstFault(),
-      {.function = "Take", .access = "compare_exchange_strong", .to = kAcqRel});
+  IsFound("take", TakeAgainstFault(),
+          {.function = "TryTake",
+           .access = "compare_exchange_strong",
+           .to = kAcqRel});
   IsFound(
       "change", TakeAgainstFault<false>(),
       {.function = "Change", .access = "compare_exchange_weak", .to = kAcqRel});

@@ -8,7 +8,8 @@
 // slot of a CpuLocal policy, written by its owner alone, so that counting is
 // nobody else's business. One line more, under a lock, for callers without a
 // slot. What a slot's owner keeps for his next mappings lies there too
-// (parked_slots.h), so that he looks once for both. An inner header.
+// (parked_slots.h, parked_runs.h), so that he looks once for both. An inner
+// header.
 //
 // Mappings may be ended by another thread than made them: a line's maps less
 // its unmaps mean nothing alone, the sum of all lines is what is live. The most
@@ -29,6 +30,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "domain/options.h"
+#include "domain/parked_runs.h"
 #include "domain/parked_slots.h"
 
 namespace dmamap::inline v0 {
@@ -39,10 +41,12 @@ template <CpuLocal Cpu, Lock LockType,
 class DomainCounters {
  public:
   using Parked = ParkedSlots<Atom>;
+  using Runs = ParkedRuns<Atom>;
   struct alignas(kCacheLine) Line {
     std::array<Counter<Atom>, 3> maps;  // by Direction
     Counter<Atom> room;  // `sampled` less live(): negative is a sample due
     Parked parked;       // its owner's alone
+    Runs runs;           // likewise
     Counter<Atom> bytes_to_device;
     Counter<Atom> bytes_from_device;
     Counter<Atom> sampled;  // the high water was noted up to here
@@ -55,6 +59,10 @@ class DomainCounters {
     // Maps less unmaps, modulo 2^64.
     std::uint64_t live() const { return sampled.value() - room.value(); }
 
+    // Whether CountMap will say so.
+    bool IsSampleDue() const {
+      return static_cast<std::int64_t>(room.value()) <= 0;
+    }
     // One more; whether it is time to note the high water.
     bool CountMap(Direction direction) {
       maps[static_cast<std::size_t>(direction)].Add();
@@ -108,6 +116,22 @@ class DomainCounters {
     const FastSlot<Cpu> slot_;
     std::size_t n_;
   };
+  // The caller's own line, where that is known without a call and his for as
+  // long as his call lasts. Else has_own is false, and Held finds one; always
+  // without AllowOwnLines.
+  struct Own {
+    bool has_own;
+    Line* line;
+  };
+  [[gnu::always_inline]] Own OwnLine() {
+    if constexpr (PeekedCpuLocal<Cpu>) {
+      const std::size_t n = cpu_.Current();
+      return {n < own_lines_, lines_ + n};
+    }
+    return {false, nullptr};
+  }
+  // REQUIRES: Init; nobody else uses it yet.
+  void AllowOwnLines() { own_lines_ = cpu_.slots(); }
   // f(Line&) on the caller's line. `f` calls nothing but counters.
   template <class F>
   void Count(F&& f) {
@@ -144,11 +168,12 @@ class DomainCounters {
     NoteHighWater(live());
   }
 
-  // Makes room for what the caller parks. False: there is some, or no memory;
-  // or he has no slot, and so nothing of his own.
-  bool ReserveParked() {
+  // Makes room for what the caller parks, slots or runs. False: there is some,
+  // or no memory; or he has no slot, and so nothing of his own.
+  bool ReserveParked(bool runs) {
     const Held line(*this);
-    return line.own() && line->parked.Reserve();
+    if (!line.own()) return false;
+    return runs ? line->runs.Reserve() : line->parked.Reserve();
   }
   // The line of slot n. REQUIRES: Init; n < slots(); nobody else uses it.
   Line& LineOf(std::size_t n) { return lines_[n]; }
@@ -210,6 +235,7 @@ class DomainCounters {
 
   Cpu cpu_;
   Line* lines_ = nullptr;
+  std::size_t own_lines_ = 0;  // how many OwnLine may find
   LockType lock_;
   Atom<std::uint64_t> high_water_{0};
 };

@@ -498,28 +498,32 @@ TEST(DomainRace, MapAgainstShutdown) {
   EXPECT_GE(busy, 1u) << "met at least once";
 }
 
-// What a thread had parked is free when the thread has ended.
+// What a thread had parked, slots or runs of them, is free when the thread has
+// ended.
 TEST(DomainThreads, ParkedSlotsOutliveTheirThreadNot) {
-  Bytes buffer(4 * 4096);
-  Domain<> domain;
-  ASSERT_TRUE(domain.Init({.bounce_size = 8 * 4096}).ok());
-  for (int round = 0; round < 3; ++round) {
-    std::thread([&] {
-      std::vector<Mapping> maps;
-      for (int i = 0; i < 7; ++i) {
-        const auto m =
-            domain.Map(PhysAddrOf(buffer.data()), 1, Direction::kToDevice);
-        ASSERT_TRUE(m.ok());
-        maps.push_back(*m);
-      }
-      for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
-    }).join();
-    EXPECT_TRUE(domain.CheckInvariants());
+  for (const std::uint64_t pages : {1, 2}) {
+    const std::uint64_t window = pages == 1 ? 8 : 128;
+    Bytes buffer((window - 1) * 4096);
+    Domain<> domain;
+    ASSERT_TRUE(domain.Init({.bounce_size = window * 4096}).ok());
+    for (int round = 0; round < 3; ++round) {
+      std::thread([&] {
+        std::vector<Mapping> maps;
+        for (int i = 0; i < 7; ++i) {
+          const auto m = domain.Map(PhysAddrOf(buffer.data()), pages * 4096,
+                                    Direction::kToDevice);
+          ASSERT_TRUE(m.ok());
+          maps.push_back(*m);
+        }
+        for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+      }).join();
+      EXPECT_TRUE(domain.CheckInvariants());
+    }
+    const auto all = domain.Map(PhysAddrOf(buffer.data()), buffer.size() / 2,
+                                Direction::kToDevice);
+    ASSERT_TRUE(all.ok()) << ToString(all.error());
+    EXPECT_TRUE(domain.Unmap(*all).ok());
   }
-  const auto all = domain.Map(PhysAddrOf(buffer.data()), buffer.size(),
-                              Direction::kToDevice);
-  ASSERT_TRUE(all.ok()) << ToString(all.error());
-  EXPECT_TRUE(domain.Unmap(*all).ok());
 }
 
 // Runs `hook` before it takes an address back.
@@ -539,8 +543,8 @@ TEST(DomainRace, ShutdownAgainstTheLastStepOfUnmap) {
   };
   Domain<Policies> domain;
   ASSERT_TRUE(domain.Init({}).ok());
-  // Of one slot each would be parked, and their addresses stay taken.
-  Bytes buffer(5000);
+  // Of few slots each would be parked, and their addresses stay taken.
+  Bytes buffer(20 * 4096);
   std::vector<Mapping> m(2);
   const ScatterEntry entry = {PhysAddrOf(buffer.data()), buffer.size()};
   const auto mapped =

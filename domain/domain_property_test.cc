@@ -31,7 +31,7 @@ using testing_parts::Bytes;
 using testing_parts::WatchedDomain;
 
 constexpr std::uint64_t kPage = 256;
-constexpr std::uint64_t kBounceSize = 64 * kPage;
+constexpr std::uint64_t kBounceSize = 256 * kPage;
 constexpr std::size_t kBuffers = 12;
 constexpr std::size_t kStride = 2048;  // each buffer's share of the arena
 constexpr std::uint32_t kMostOwners = 3;

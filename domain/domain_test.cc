@@ -484,6 +484,49 @@ TEST(DomainParked, IsInNobodysWay) {
   EXPECT_EQ(domain.stats().high_water, 7u);
 }
 
+// Runs of slots are kept by their length, up to a share of the space; the rest
+// is freed, and lengths that are not asked for any more make room.
+TEST(DomainParked, KeepsRunsByTheirLength) {
+  constexpr std::uint64_t kWindow = 1024;  // pages: 31 of them in runs
+  Bytes buffer(24 * kPage);
+  const PhysAddr at = PhysAddrOf(buffer.data());
+  Domain<> domain;
+  ASSERT_TRUE(domain.Init({.bounce_size = kWindow * kPage}).ok());
+  const auto map = [&](std::uint64_t pages) {
+    const auto m = domain.Map(at, pages * kPage, kTo);
+    EXPECT_TRUE(m.ok());
+    return m.ok() ? *m : Mapping{};
+  };
+  for (const std::uint64_t pages : {2u, 5u, 17u}) {
+    // The first end makes room, or finds it full and makes room; the second
+    // parks.
+    for (int i = 0; i < 2; ++i) EXPECT_TRUE(domain.Unmap(map(pages)).ok());
+    const Mapping kept = map(pages);
+    const Mapping other = map(pages + 1);
+    EXPECT_TRUE(domain.Unmap(kept).ok());
+    const Mapping again = map(pages);
+    EXPECT_EQ(again.iova, kept.iova) << pages;
+    EXPECT_NE(again.tag, kept.tag);
+    EXPECT_EQ(ErrorOf(domain.Unmap(kept)), Error::kMismatch);
+    EXPECT_TRUE(domain.Unmap(again).ok());
+    EXPECT_TRUE(domain.Unmap(other).ok());
+    EXPECT_EQ(ErrorOf(domain.Unmap(again)), Error::kNotMapped);
+    EXPECT_TRUE(domain.CheckInvariants());
+  }
+  // More at a time than are kept, and nothing is in anybody's way.
+  std::vector<Mapping> maps;
+  for (int i = 0; i < 60; ++i) maps.push_back(map(8));
+  for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+  EXPECT_TRUE(domain.CheckInvariants());
+  maps.clear();
+  for (std::uint64_t i = 0; i < kWindow - 1; ++i) maps.push_back(map(1));
+  EXPECT_EQ(ErrorOf(domain.Map(at, 1, kTo)), Error::kNoSpace);
+  for (const Mapping& m : maps) EXPECT_TRUE(domain.Unmap(m).ok());
+  EXPECT_TRUE(domain.CheckInvariants());
+  EXPECT_EQ(domain.stats().live, 0u);
+  EXPECT_TRUE(domain.Shutdown([](const Leak&) { ADD_FAILURE(); }).ok());
+}
+
 // More than one parks, and a mapping that is over is known in a parked slot.
 TEST(DomainParked, HoldsSomeAndFreesTheRest) {
   Bytes buffer(1);

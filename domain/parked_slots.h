@@ -36,8 +36,8 @@ class ParkedSlots {
   using Slot = BounceSlot<Atom>;
   struct Entry {
     Slot* slot = nullptr;
-    Iova first;     // byte, of the slot
-    SlotWord word;  // the slot's: free, and the tag of the last mapping
+    Iova first;             // byte, of the slot
+    std::uint32_t tag = 0;  // of the last mapping, in the slot's word
   };
   static constexpr std::uint32_t kMost = 32;
 
@@ -56,21 +56,26 @@ class ParkedSlots {
     return true;
   }
 
+  bool any() const { return count_ != 0; }
   bool has_room() const { return count_ != most_; }
   // REQUIRES: has_room().
-  void Put(const Entry& entry) {
+  [[gnu::always_inline]] void Put(Entry entry) {
     DMAMAP_ASSERT(has_room());
     const std::uint32_t count = count_;
     if (count != 0) below_->entry[count - 1] = top_;
-    top_ = entry;
+    top_.slot = entry.slot;  // see TakeTop
+    top_.first = entry.first;
+    top_.tag = entry.tag;
     count_ = count + 1;
   }
   // The one that was put last, or none.
-  Entry Take() {
+  Entry Take() { return any() ? TakeTop() : Entry(); }
+  // REQUIRES: any().
+  [[gnu::always_inline]] Entry TakeTop() {
     const std::uint32_t count = count_;
-    if (count == 0) [[unlikely]]
-      return {};
-    const Entry taken = top_;
+    DMAMAP_ASSERT(count != 0);
+    // One by one, as Put wrote them: a wider load would wait for the stores.
+    const Entry taken = {top_.slot, top_.first, top_.tag};
     if (count != 1) top_ = below_->entry[count - 2];
     count_ = count - 1;
     return taken;

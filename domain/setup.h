@@ -62,6 +62,8 @@ Result<void> Domain<Policies>::Init(const DomainOptions& options) {
   }
   options_ = options;
   core_.bounded = options.max_mappings != 0;
+  // Who goes by his own line alone counts nothing else.
+  if (!core_.bounded) core_.counters.AllowOwnLines();
   // relaxed: published by O1.
   core_.quota.store(options.max_mappings, std::memory_order_relaxed);
   // O1, release: pairs with O2. Publishes spaces_ and options_.

@@ -11,8 +11,8 @@
 //   Map      from the allocator's answer until kLive: this thread's. From
 //            kFilling on, faults fill pages from it.
 //   live     the device's; a sync pins the word while it copies.
-//   Unmap    from kEnding until the address is freed: this thread's. A slot
-//            alone on its page is parked then, for its next mapping.
+//   Unmap    from kEnding until the address is freed: this thread's. Slots
+//            alone on their pages are parked then, for its next mapping.
 // A page that several mappings share may appear at any moment. Map and faults
 // find each other as bounce/page_table.h says. Unmap settles its pages and
 // notes which of the two outer ones (only those can be shared) are there: from
@@ -78,24 +78,7 @@ class StreamSpace {
   }
 
   // REQUIRES: Domain::Init checked the options; the counters are ready.
-  Result<void> Init(const DomainOptions& o) {
-    page_ = GranuleOf(o);
-    min_align_mask_ = o.min_align_mask;
-    const auto bounce = bounce_.Init(
-        {o.bounce_size, o.bounce_page, page_, Checker::FirstTag()});
-    if (!bounce.ok()) return bounce;
-    const auto window =
-        Range::FromFirstLast(Iova(page_.bytes()), Iova(o.bounce_size - 1));
-    if (!window.ok()) return window.error();
-    const auto iova = iova_.Init(*window, page_, o.owners, PartOf(o));
-    if (!iova.ok()) return iova;
-    const auto flush = quarantine_.Init(o.flush);
-    if (!flush.ok()) return flush;
-    alone_ = bounce_.shares_pages() ? 0 : page_.bytes();
-    parks_ = alone_ != 0 && o.owners == 1 && !quarantine_.deferred();
-    if (parks_) core_.counters.cpu().Subscribe(listener_);
-    return Ok();
-  }
+  Result<void> Init(const DomainOptions& o);
 
   [[gnu::always_inline]] Result<Mapping> Map(PhysAddr buffer,
                                              std::uint64_t size,
@@ -108,7 +91,11 @@ class StreamSpace {
     if (owner != BufferOwner{} && !iova_.Knows(owner)) [[unlikely]]
       return Error::kInvalidArgument;
     const std::uint64_t head = buffer.value() & min_align_mask_;
-    const SlotShape shape(head, FillFor(direction, attributes), direction,
+    // FillFor: a valid kDeviceOverwritesAll goes with kFromDevice.
+    const BounceFill fill = attributes == MapAttributes::kNone
+                                ? BounceFill::kOriginal
+                                : BounceFill::kZero;
+    const SlotShape shape(head, fill, direction,
                           Has(attributes, MapAttributes::kDeviceOverwritesAll));
     const Result<Made> made =
         IsAlone(head, size) ? MapSlot(buffer, size, direction, shape, owner)
@@ -122,12 +109,18 @@ class StreamSpace {
   [[gnu::always_inline]] Result<void> Unmap(std::span<const Mapping> mappings,
                                             MapAttributes attributes) {
     if (!AreKnown(attributes)) return Error::kInvalidArgument;
-    if (mappings.size() == 1) {
-      const auto taken = checker_.Take(mappings[0], SlotState::kEnding);
-      if (!taken.ok()) return Refuse(taken.error());
-      return Finish(**taken, mappings[0], attributes);
+    if (mappings.size() != 1) return UnmapAll(mappings, attributes);
+    // One by one, and once: behind the exchange they would be read again.
+    const Mapping& m = mappings[0];
+    const Mapping mapping = {m.iova, m.size, m.direction, m.tag};
+    const std::uint64_t head = page_.Offset(mapping.iova.value());
+    const auto [has_own, line] = core_.counters.OwnLine();
+    if (has_own && IsAlone(head, mapping.size)) [[likely]] {
+      Slot* const slot = bounce_.SlotAt(mapping.iova);
+      if (Checker::TryTake(slot, head, mapping, SlotState::kEnding)) [[likely]]
+        return FinishSlot(*slot, mapping, head, attributes, *line);
     }
-    return UnmapAll(mappings, attributes);
+    return UnmapOther(m, attributes);
   }
 
   Result<void> SyncForCpu(const Mapping& mapping, std::uint64_t offset,
@@ -136,46 +129,18 @@ class StreamSpace {
                              std::uint64_t size);
 
   // The mapping that `at` is a byte of, if a device may use it; kNotMapped.
-  Result<Shown> LookUp(Iova at) const {
-    const Result<Shown> m = bounce_.Look(at);
-    if (!m.ok()) return m;
-    if (!m->word.is_live() || !m->b.body.Contains(at)) return Error::kNotMapped;
-    return m;
-  }
+  Result<Shown> LookUp(Iova at) const;
   // False when it has ended since it was found.
-  bool IsStill(const Shown& m) const {
-    // relaxed: behind the look at the page, which was an acquire.
-    const SlotWord now(m.slot->word.load(std::memory_order_relaxed));
-    return now.is_live() && now.tag() == m.word.tag();
-  }
+  bool IsStill(const Shown& m) const;
 
   // The page of `at`, made if need be. `allowed()` -> Result<void> is asked
   // before, and again when the page is made.
   template <class Allowed>
-  Result<std::byte*> Touch(Iova at, Allowed&& allowed) {
-    bool made = false;
-    std::uint64_t bytes = 0;
-    const Result<std::byte*> page = bounce_.Touch(at, allowed, &made, &bytes);
-    if (made) {
-      core_.counters.Count([&](auto& line) {
-        line.faults.Add();
-        line.bytes_to_device.Add(bytes);
-      });
-    }
-    return page;
-  }
+  Result<std::byte*> Touch(Iova at, Allowed&& allowed);
 
   // What the mappings on the page of `at` allow, together; kNotMapped if there
   // is none.
-  Result<Permission> PagePermission(Iova at) const {
-    Permission all = Permission::kNone;
-    bounce_.ForEachShown(at, [&](const Shown& m) {
-      const bool here = m.b.body.Overlaps(bounce_.PageRange(at));
-      if (m.word.is_live() && here) all = all | PermissionFor(m.b.direction);
-    });
-    if (all == Permission::kNone) return Error::kNotMapped;
-    return all;
-  }
+  Result<Permission> PagePermission(Iova at) const;
 
   Range PageRange(Iova at) const { return bounce_.PageRange(at); }
   Result<std::uint64_t> Reclaim(Range pages) { return bounce_.Reclaim(pages); }
@@ -194,26 +159,10 @@ class StreamSpace {
   }
   // True while a mapping is live, or made or ended by a call. REQUIRES: no new
   // one can come to be live (DomainPhase).
-  bool IsInUse() const {
-    bool used = false;
-    std::uint64_t retired = 0;
-    ForEachMapping([&](const Shown& m) {
-      used = used || IsBusy(m.word);
-      retired += m.word.state() == SlotState::kRetired ? 1 : 0;
-    });
-    // One that is not in the queue yet: its Unmap is under way.
-    return used || retired > waiting();
-  }
+  bool IsInUse() const;
   // Gives up every live mapping: pages and address stay taken. REQUIRES: no
   // other call is under way.
-  void Abandon() {
-    ForEachMapping([this](const Shown& m) {
-      if (!IsBusy(m.word)) return;
-      core_.CountQuarantined();
-      core_.counters.CountUnmap(0);
-      bounce_.Vacate(*m.slot, SlotState::kQuarantined);
-    });
-  }
+  void Abandon();
 
   // Invalidates for all that was unmapped before.
   Result<void> Flush() { return quarantine_.Drain(); }
@@ -256,17 +205,36 @@ class StreamSpace {
     Iova first;
     std::uint32_t tag;
   };
+  // Slots taken, and whether a sample of the counters is due.
+  struct Counted {
+    Parked at;
+    bool due = false;
+  };
   // The parts of Map: stream_map.h.
   [[gnu::always_inline]] inline Result<Made> MapSlot(PhysAddr buffer,
                                                      std::uint64_t size,
                                                      Direction direction,
                                                      SlotShape shape,
                                                      BufferOwner owner);
+  [[gnu::noinline]] Result<Made> MapOtherSlot(PhysAddr buffer,
+                                              std::uint64_t size,
+                                              SlotShape shape,
+                                              BufferOwner owner);
+  [[gnu::always_inline]] inline Result<Made> MakeSlot(
+      Slot& slot, Iova first, SlotWord word, std::uint64_t size,
+      PhysAddr buffer, SlotShape shape, std::uint64_t* bytes);
   [[gnu::noinline]] Result<Made> MapPages(PhysAddr buffer, std::uint64_t size,
                                           SlotShape shape, BufferOwner owner);
-  [[gnu::noinline]] Result<Parked> TakeSlot(BufferOwner owner);
+  [[gnu::always_inline]] inline Result<Counted> Take(std::uint64_t pages,
+                                                     Direction direction,
+                                                     BufferOwner owner);
+  [[gnu::always_inline]] inline void CountMade(const Counted& taken,
+                                               std::uint64_t bytes);
+  [[gnu::noinline]] Result<Parked> TakeSlots(BufferOwner owner,
+                                             std::uint64_t pages);
   Result<Iova> TakeAddress(BufferOwner owner, std::uint64_t pages);
-  [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Result<void> shown);
+  [[gnu::noinline]] Error TakeBack(Range slots, Slot& slot, Direction direction,
+                                   Result<void> shown);
   [[gnu::noinline]] Error GiveBack(Range slots, Slot* slot, Error error);
 
   Error Refuse(Error error) { return core_.RefuseStream(error); }
@@ -276,26 +244,43 @@ class StreamSpace {
     bool any = false;
     Range range;  // of the body
   };
-  Result<void> UnmapAll(std::span<const Mapping> mappings,
-                        MapAttributes attributes);
+  [[gnu::noinline]] Result<void> UnmapOther(const Mapping& mapping,
+                                            MapAttributes attributes);
+  [[gnu::noinline]] Result<void> UnmapAll(std::span<const Mapping> mappings,
+                                          MapAttributes attributes);
   Drain PlanDrain(const Mapping& mapping, MapAttributes attributes) const;
   [[gnu::noinline]] Result<void> FinishUnmap(Slot& slot, const Mapping& mapping,
                                              MapAttributes attributes);
   [[gnu::always_inline]] inline Result<void> FinishSlot(
-      Slot& slot, const Mapping& mapping, MapAttributes attributes);
-  [[gnu::always_inline]] Result<void> Finish(Slot& slot, const Mapping& mapping,
-                                             MapAttributes attributes) {
+      Slot& slot, const Mapping& mapping, std::uint64_t head,
+      MapAttributes attributes, Line& line);
+  [[gnu::noinline]] Result<void> FinishOtherSlot(Slot& slot,
+                                                 const Mapping& mapping,
+                                                 MapAttributes attributes);
+  template <class Count>
+  [[gnu::always_inline]] inline Result<void> DrainSlot(Slot& slot,
+                                                       const Mapping& mapping,
+                                                       MapAttributes attributes,
+                                                       Result<void>* copied,
+                                                       Count&& count);
+  Result<void> Finish(Slot& slot, const Mapping& mapping,
+                      MapAttributes attributes) {
     return IsAlone(page_.Offset(mapping.iova.value()), mapping.size)
-               ? FinishSlot(slot, mapping, attributes)
+               ? FinishOtherSlot(slot, mapping, attributes)
                : FinishUnmap(slot, mapping, attributes);
   }
   [[gnu::noinline]] Result<void> End(Slot& slot, Range slots,
                                      std::uint64_t pages, Result<void> gone,
                                      std::uint64_t bytes);
-  [[gnu::always_inline]] inline bool Park(Slot& slot, const Mapping& mapping,
-                                          std::uint64_t bytes);
-  static SlotWord WordOf(const Slot& slot, const Mapping& mapping);
+  [[gnu::always_inline]] inline void Park(Parked at, std::uint64_t pages,
+                                          std::uint64_t bytes, Line& line);
+  Result<void> EndOrPark(Slot& slot, Range slots, std::uint64_t pages,
+                         Result<void> gone, std::uint64_t bytes,
+                         std::uint32_t tag);
+  void MakeRoom(std::uint64_t pages);
+  static std::uint32_t TagOf(const Slot& slot, std::uint32_t tag);
   bool Unpark();
+  bool UnparkRuns();
   static void OnRetired(void* self, std::size_t n);
   bool CheckParked() const;
 
@@ -320,8 +305,10 @@ class StreamSpace {
   PageSize page_;  // what a mapping is rounded out to
   std::uint64_t min_align_mask_ = 0;
   std::uint64_t alone_ = 0;  // bytes of a slot that is a page; 0: none is
-  // Whether a slot is kept by who ended its mapping (parked_slots.h).
+  // Whether slots are kept by who ended their mapping (parked_slots.h), and
+  // how many each may keep in runs.
   bool parks_ = false;
+  std::uint64_t most_in_runs_ = 0;
   SlotListener listener_;
   // Last: it is drained first.
   Quarantine<Policies, StreamSpace, Addresses> quarantine_;
@@ -330,6 +317,7 @@ class StreamSpace {
 }  // namespace internal
 }  // namespace dmamap::inline v0
 
+#include "domain/stream_look.h"   // IWYU pragma: export
 #include "domain/stream_map.h"    // IWYU pragma: export
 #include "domain/stream_sync.h"   // IWYU pragma: export
 #include "domain/stream_unmap.h"  // IWYU pragma: export

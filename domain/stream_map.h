@@ -21,52 +21,94 @@
 namespace dmamap::inline v0 {
 namespace internal {
 
-// A mapping of one slot on a page of its own. It is counted where its slot is
-// taken, and its bytes, if any, apart.
+// A mapping of one slot on a page of its own: with one that the caller has
+// parked, and nothing else to do.
 template <class Policies>
 auto StreamSpace<Policies>::MapSlot(PhysAddr buffer, std::uint64_t size,
                                     Direction direction, SlotShape shape,
                                     BufferOwner owner) -> Result<Made> {
-  if (!core_.TakeQuota()) return Error::kLimit;
-  Parked at;
-  bool due = false;  // a sample of the counters
-  {
-    const Held line(core_.counters);
-    at = line->parked.Take();
-    due = line->CountMap(direction);
+  const auto [has_own, line] = core_.counters.OwnLine();
+  if (!has_own || !line->parked.any() || line->IsSampleDue()) [[unlikely]] {
+    return MapOtherSlot(buffer, size, shape, owner);
   }
-  if (at.slot == nullptr) [[unlikely]] {
-    const Result<Parked> taken = TakeSlot(owner);
-    if (!taken.ok()) {
-      core_.counters.UncountMap(direction);
-      return taken.error();
-    }
-    at = *taken;
-  }
-  const SlotWord word = bounce_.WordAfter(at.word);
+  const Parked at = line->parked.TakeTop();
+  line->CountMap(direction);
   std::uint64_t bytes = 0;
-  const Result<void> shown =
-      bounce_.ShowSlot(*at.slot, word, size, buffer, shape, &bytes);
-  // seq_cst: after the record, for a Shutdown that looks at it.
-  if (!shown.ok() || !core_.IsOpen(std::memory_order_seq_cst)) [[unlikely]] {
-    core_.counters.UncountMap(direction);
-    return TakeBack(SlotOf(at.first), *at.slot, shown);
-  }
-  const Made made = {at.first, bounce_.Admit(*at.slot, word)};
-  if (bytes != 0) Held(core_.counters)->bytes_to_device.Add(bytes);
-  if (due) [[unlikely]]
-    core_.counters.Sample();
+  const Result<Made> made =
+      MakeSlot(*at.slot, at.first, bounce_.WordAfter(at.tag), size, buffer,
+               shape, &bytes);
+  if (bytes != 0) line->bytes_to_device.Add(bytes);
   return made;
 }
-
-// A slot that was not parked. What fails has given the quota back.
+// The same with any.
 template <class Policies>
-auto StreamSpace<Policies>::TakeSlot(BufferOwner owner) -> Result<Parked> {
-  const Result<Iova> first = TakeAddress(owner, 1);
+auto StreamSpace<Policies>::MapOtherSlot(PhysAddr buffer, std::uint64_t size,
+                                         SlotShape shape, BufferOwner owner)
+    -> Result<Made> {
+  const Result<Counted> taken = Take(1, shape.direction(), owner);
+  if (!taken.ok()) return taken.error();
+  std::uint64_t bytes = 0;
+  const Parked& at = taken->at;
+  const Result<Made> made =
+      MakeSlot(*at.slot, at.first, bounce_.WordAfter(at.tag), size, buffer,
+               shape, &bytes);
+  if (made.ok()) CountMade(*taken, bytes);
+  return made;
+}
+// What follows when its slot is taken and it is counted.
+template <class Policies>
+auto StreamSpace<Policies>::MakeSlot(Slot& slot, Iova first, SlotWord word,
+                                     std::uint64_t size, PhysAddr buffer,
+                                     SlotShape shape, std::uint64_t* bytes)
+    -> Result<Made> {
+  const Result<void> shown =
+      bounce_.ShowSlot(slot, word, size, buffer, shape, bytes);
+  // seq_cst: after the record, for a Shutdown that looks at it.
+  if (!shown.ok() || !core_.IsOpen(std::memory_order_seq_cst)) [[unlikely]] {
+    *bytes = 0;
+    return TakeBack(SlotOf(first), slot, shape.direction(), shown);
+  }
+  return Made{first, bounce_.Admit(slot, word)};
+}
+
+// Slots for a mapping, which is counted. What fails has changed nothing.
+template <class Policies>
+auto StreamSpace<Policies>::Take(std::uint64_t pages, Direction direction,
+                                 BufferOwner owner) -> Result<Counted> {
+  if (!core_.TakeQuota()) return Error::kLimit;
+  Counted taken;
+  {
+    const Held line(core_.counters);
+    taken.at = pages == 1 ? line->parked.Take() : line->runs.Take(pages);
+    taken.due = line->CountMap(direction);
+  }
+  if (taken.at.slot != nullptr) return taken;
+  const Result<Parked> fresh = TakeSlots(owner, pages);
+  if (!fresh.ok()) {
+    core_.counters.UncountMap(direction);
+    return fresh.error();
+  }
+  taken.at = *fresh;
+  return taken;
+}
+template <class Policies>
+void StreamSpace<Policies>::CountMade(const Counted& taken,
+                                      std::uint64_t bytes) {
+  if (bytes != 0) Held(core_.counters)->bytes_to_device.Add(bytes);
+  if (taken.due) [[unlikely]]
+    core_.counters.Sample();
+}
+
+// Slots that were not parked. What fails has given the quota back.
+template <class Policies>
+auto StreamSpace<Policies>::TakeSlots(BufferOwner owner, std::uint64_t pages)
+    -> Result<Parked> {
+  const Result<Iova> first = TakeAddress(owner, pages);
   if (!first.ok()) return first.error();
-  const Result<Slot*> slot = bounce_.PrepareSlot(*first);
-  if (!slot.ok()) return GiveBack(SlotOf(*first), nullptr, slot.error());
-  return Parked{*slot, *first, bounce_.AwaitFree(**slot)};
+  const Range slots = *Range::FromSize(*first, pages << page_.shift());
+  const Result<Slot*> slot = bounce_.Prepare(slots);
+  if (!slot.ok()) return GiveBack(slots, nullptr, slot.error());
+  return Parked{*slot, *first, bounce_.Own(**slot, slots).tag()};
 }
 
 template <class Policies>
@@ -79,41 +121,42 @@ Result<Iova> StreamSpace<Policies>::TakeAddress(BufferOwner owner,
   return first;
 }
 
-// The same for any.
+// A mapping of any slots.
 template <class Policies>
 auto StreamSpace<Policies>::MapPages(PhysAddr buffer, std::uint64_t size,
                                      SlotShape shape, BufferOwner owner)
     -> Result<Made> {
   // Cannot wrap: a size this close to 2^64 has too many pages to be found.
   if (size > Iova::Max() - Iova(shape.head())) return Error::kNoSpace;
-  if (!core_.TakeQuota()) return Error::kLimit;
   const std::uint64_t pages = page_.PagesFor(shape.head() + size);
-  const Result<Iova> first = TakeAddress(owner, pages);
-  if (!first.ok()) return first.error();
-  const Range slots = *Range::FromSize(*first, pages << page_.shift());
-  const Range body = *Range::FromSize(*first + shape.head(), size);
-  const Result<Slot*> slot = bounce_.Prepare(slots);
-  if (!slot.ok()) return GiveBack(slots, nullptr, slot.error());
+  const Result<Counted> taken = Take(pages, shape.direction(), owner);
+  if (!taken.ok()) return taken.error();
+  const Parked& at = taken->at;
+  const Range slots = *Range::FromSize(at.first, pages << page_.shift());
+  const Range body = *Range::FromSize(at.first + shape.head(), size);
   const BounceBuffer b = {slots,
                           body,
                           buffer,
                           shape.fill(),
                           shape.direction(),
                           shape.overwritten()};
+  const SlotWord word = bounce_.WordAfter(at.tag);
   std::uint64_t bytes = 0;
-  const Result<void> shown = bounce_.Show(**slot, b, &bytes);
+  const Result<void> shown = bounce_.Show(*at.slot, word, b, &bytes);
   // seq_cst: as above.
   if (!shown.ok() || !core_.IsOpen(std::memory_order_seq_cst)) {
-    return TakeBack(slots, **slot, shown);
+    return TakeBack(slots, *at.slot, shape.direction(), shown);
   }
-  const Made made = {*first, bounce_.Admit(**slot)};
-  core_.counters.CountMap(shape.direction(), bytes);
+  const Made made = {at.first, bounce_.Admit(*at.slot, word)};
+  CountMade(*taken, bytes);
   return made;
 }
 
+// What was counted and shown does not come to be.
 template <class Policies>
 Error StreamSpace<Policies>::TakeBack(Range slots, Slot& slot,
-                                      Result<void> shown) {
+                                      Direction direction, Result<void> shown) {
+  core_.counters.UncountMap(direction);
   bounce_.Retract(slot, slots);  // what was copied is nobody's now
   return GiveBack(slots, &slot, shown.ok() ? Error::kShutDown : shown.error());
 }

@@ -27,10 +27,12 @@ constexpr bool AreKnown(MapAttributes attributes) {
 constexpr Result<void> ValidateMap(PhysAddr buffer, std::uint64_t size,
                                    Direction direction,
                                    MapAttributes attributes) {
-  const bool overwritten = Has(attributes, MapAttributes::kDeviceOverwritesAll);
-  if (!IsValid(direction) || !AreKnown(attributes) ||
-      (overwritten && direction != Direction::kFromDevice)) {
-    return Error::kInvalidArgument;
+  if (!IsValid(direction)) return Error::kInvalidArgument;
+  if (attributes > MapAttributes::kSkipSync) [[unlikely]] {
+    // With kDeviceOverwritesAll, or unknown.
+    if (!AreKnown(attributes) || direction != Direction::kFromDevice) {
+      return Error::kInvalidArgument;
+    }
   }
   const Result<PhysRange> range = PhysRange::FromSize(buffer, size);
   return range.ok() ? Ok() : Result<void>(range.error());
