@@ -99,7 +99,7 @@ class Driver {
 int main() {
   if (QemuMachine::Program().empty()) {
     std::printf("%s\n", QemuMachine::MissingText());
-    return 0;
+    return 1;
   }
   Wire wire;
   VtdMachine machine;

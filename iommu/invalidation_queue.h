@@ -110,8 +110,8 @@ class InvalidationQueue {
 
  public:
   static constexpr std::uint32_t kSlots = Policies::kQueueSlots;  // of one page
-  static constexpr std::size_t kMostWork =  // descriptors in one call
-      std::min<std::size_t>(8, kSlots - 2);
+  static constexpr std::size_t kMostWork =
+      std::min<std::size_t>(8, kSlots - 2);  // descriptors in one call
 
   InvalidationQueue() = default;
   InvalidationQueue(const InvalidationQueue&) = delete;
@@ -232,15 +232,19 @@ class InvalidationQueue {
   std::byte* Status(std::uint32_t slot) const {
     return pages_ + PageSize().bytes() + std::size_t{slot} * 4;
   }
-  // Whether the wait of this number, or a later one of its slot, is over. A
-  // word is "later" within 2^31 numbers.
   WordRef Word(std::uint32_t slot) const {
     return WordRef(*reinterpret_cast<std::uint32_t*>(Status(slot)));
   }
+  // Whether the wait of this number, or a later one of its slot, is over.
+  // "Later": within 2^31, and one that somebody waits for.
   bool IsOver(std::uint32_t slot, std::uint32_t number) const {
     // acquire: what the unit did before it wrote the word; or Place.
     const std::uint32_t word = Word(slot).load(std::memory_order_acquire);
-    return word != 0 && word - number < std::uint32_t{1} << 31;
+    const std::uint32_t later = word - number;
+    if (later == 0) return true;
+    if (word == 0 || later >= std::uint32_t{1} << 31) return false;
+    // relaxed: behind the acquire, and stored before the unit was asked.
+    return later <= number_.load(std::memory_order_relaxed) - number;
   }
   void WriteBack(const std::byte* at, std::uint64_t bytes) {
     if constexpr (WritesBack<Memory>) {
@@ -266,8 +270,11 @@ class InvalidationQueue {
         CpuRelax();
       }
     }
-    if (++number_ == 0) ++number_;
-    batches_[tail_ % kSlots] = {need, number_};
+    // relaxed, both: written under the lock. 0 is no number.
+    std::uint32_t number = number_.load(std::memory_order_relaxed) + 1;
+    if (number == 0) ++number;
+    number_.store(number, std::memory_order_relaxed);
+    batches_[tail_ % kSlots] = {need, number};
     for (const InvalidationDescriptor& d : work) {
       Write(d);
       // relaxed: a statistic.
@@ -275,16 +282,15 @@ class InvalidationQueue {
     }
     const std::uint32_t slot = tail_ % kSlots;
     // relaxed: as the lock orders what Start did.
-    *ticket = {slot, number_, epoch_.load(std::memory_order_relaxed)};
-    // Whatever was there long ago, and might count as later than this one.
-    // release: who still waits for an earlier one of this slot takes this word
-    // for its answer, and then sees what the unit did (IsOver above) and the
-    // epoch.
-    Word(slot).store(number_ == 1 ? UINT32_MAX : number_ - 1,
+    *ticket = {slot, number, epoch_.load(std::memory_order_relaxed)};
+    // Over what was there long ago. release: who still waits for an earlier one
+    // of this slot takes this for its answer, and sees what the unit did
+    // (IsOver above) and the epoch.
+    Word(slot).store(number == 1 ? UINT32_MAX : number - 1,
                      std::memory_order_release);
     WriteBack(Status(slot), sizeof(std::uint32_t));
-    Write(vtd::Wait(bus_ + PageSize().bytes() + std::uint64_t{slot} * 4,
-                    number_));
+    Write(
+        vtd::Wait(bus_ + PageSize().bytes() + std::uint64_t{slot} * 4, number));
     DmaWriteBarrier();  // the tables and the descriptors before the tail
     registers_->Write64(vtd::kQueueTail, std::uint64_t{tail_ % kSlots} << 4);
     return Ok();
@@ -331,7 +337,7 @@ class InvalidationQueue {
   // Positions count on and on; slots are modulo kSlots, a power of two.
   std::uint32_t head_ = 0;
   std::uint32_t tail_ = 0;
-  std::uint32_t number_ = 0;
+  Atom<std::uint32_t> number_{0};        // the last; waiters look at it too
   std::array<Batch, kSlots> batches_{};  // by their first slots
   std::array<Atom<std::uint64_t>, kKinds> kinds_{};
   Atom<std::uint64_t> waits_{0};
