@@ -437,6 +437,117 @@ TEST(IotlbSchedTables, GoAndComeAgainByRemove) {
   EXPECT_TRUE(report.ok) << report;
 }
 
+// --- Tables that go before they are empty.
+
+// As if `shape` did not count: the writer stores no new one.
+template <class T>
+class Uncounted;
+
+}  // namespace
+
+template <>
+struct AtomTraits<Uncounted> : AtomTraits<sched::Atomic> {
+  static inline std::size_t skipped = 0;
+};
+
+namespace {
+
+template <class T>
+class Uncounted : public sched::Atomic<T> {
+ public:
+  using sched::Atomic<T>::Atomic;
+  void store(T value, std::memory_order order,
+             sched::Site site = sched::Site::Here()) {
+    const bool counts = sched::FunctionName(site.function) == "CountShape";
+    if (counts && sched::ThreadIndex() == 1) {
+      ++AtomTraits<Uncounted>::skipped;
+      return;
+    }
+    sched::Atomic<T>::store(value, order, site);
+  }
+};
+struct UncountedPolicies : SchedPolicies {
+  template <class T>
+  using Atom = Uncounted<T>;
+};
+
+// A mapping far away makes a root of 13 levels; the first one lies at the end
+// of a chain of twelve tables, and a long one that overlaps two others far away
+// is worth as many more. It goes, and with it more tables than lie there: the
+// chain, too, is worth little. `comes`: another mapping comes beside the first,
+// and takes those tables. The first is there all the time; another overlapped
+// it, so that what the front says of it is looked at twice.
+template <class Policies>
+sched::Body CollapseBody(Way way, bool comes) {
+  return [=] {
+    constexpr std::uint64_t kFar = std::uint64_t{8} << 12;
+    const IotlbEntry stays = Entry(16, 23, 1), beside = Entry(17, 23, 2),
+                     goes = Entry(kFar + 1, kFar + 807, 4);
+    BasicIotlb<Policies> iotlb;
+    sched::Check(iotlb.Init().ok() && iotlb.Add(stays).ok() &&
+                     iotlb.Add(beside).ok() &&
+                     iotlb.RemoveExact(beside.range, beside.token).ok() &&
+                     iotlb.Add(Entry(kFar, kFar + 7, 3)).ok() &&
+                     iotlb.Add(Entry(kFar + 800, kFar + 807, 3)).ok() &&
+                     iotlb.Add(goes).ok(),
+                 "Add");
+    const std::size_t tables = iotlb.stats().front_tables;
+    // The reader first: so one switch is enough to find it in any table.
+    sched::RunThreads(
+        {[&] {
+           const Iova at(18);
+           const PhysAddr memory = TranslationOf(stays, at).address;
+           const auto is_it = [&](const auto &t) {
+             sched::Check(t.ok() && t->address == memory,
+                          "a miss of what stays mapped");
+           };
+           if (way == Way::kPage) {
+             is_it(iotlb.LookupPage(at, kRead));
+           } else {
+             is_it(iotlb.Lookup(at, kRead));
+           }
+         },
+         [&] {
+           sched::Check(iotlb.RemoveExact(goes.range, goes.token).ok(),
+                        "RemoveExact");
+           const std::size_t left = iotlb.stats().front_tables;
+           sched::Check(left + 12 < tables, "the chain is there");
+           if (!comes) return;
+           sched::Check(iotlb.Add(Entry(72, 79, 5)).ok(), "Add");
+           sched::Check(iotlb.stats().front_tables > left, "no new table");
+         }},
+        [&] { sched::Check(iotlb.CheckInvariants(), "invariants"); });
+  };
+}
+
+// Trimming asks the tree for each table.
+sched::Options TrimBounds(const char *name) {
+  sched::Options options = Bounds(1, 0);
+  options.rereads = 1000;
+  options.name = name;
+  return options;
+}
+
+TEST(IotlbSchedTables, GoUnderReaders) {
+  for (const Way way : {Way::kIotlb, Way::kPage}) {
+    const bool comes = way == Way::kIotlb;
+    const sched::Report report =
+        sched::Explore(TrimBounds(comes ? "collapse_and_reuse" : "collapse"),
+                       CollapseBody<SchedPolicies>(way, comes));
+    EXPECT_TRUE(report.ok && report.complete && !report.cut_history) << report;
+    EXPECT_GT(report.executions, 90u) << report;
+  }
+}
+// Not of LookupPage, which finds no memory in such a table and looks again.
+TEST(IotlbSchedTables, UncountedShapesAreFound) {
+  AtomTraits<Uncounted>::skipped = 0;
+  const sched::Report report =
+      sched::Explore(TrimBounds("uncounted"),
+                     CollapseBody<UncountedPolicies>(Way::kIotlb, false));
+  EXPECT_GT(AtomTraits<Uncounted>::skipped, 0u);
+  EXPECT_EQ(report.failure, "T1: a miss of what stays mapped") << report;
+}
+
 TEST_P(IotlbSched, FreeBehindSections) {
   for (const Way way : {Way::kSection, Way::kHint, Way::kPageSection}) {
     ExploreAll(RemoveOne(GetParam(), way), Bounds(2, 2));
@@ -716,8 +827,9 @@ TEST(IotlbSchedRecycled, EachReaderAsksForTheVersionBehindTheCopy) {
 
 // --- Merges beside walks that have passed the place of what takes over.
 
-// The reader goes on from its first look at a record only when the writer has
-// begun, so that one switch back is enough to meet every state of the change.
+// The reader goes on from its first look at the record that goes only when the
+// writer has begun, so that one switch back is enough to meet every state of
+// the change.
 template <class T>
 class Gated;
 
@@ -725,7 +837,8 @@ class Gated;
 
 template <>
 struct AtomTraits<Gated> : AtomTraits<sched::Atomic> {
-  static inline bool closed = false;
+  static inline bool closed = false, joins = true;
+  static inline int looks = 0;  // at records before that one
   static inline sched::Atomic<int> *arrived = nullptr, *begun = nullptr;
 
   static void Pass(sched::Site site) {
@@ -733,6 +846,7 @@ struct AtomTraits<Gated> : AtomTraits<sched::Atomic> {
         sched::FunctionName(site.function) != "meta") {
       return;
     }
+    if (looks-- > 0) return;
     closed = false;
     arrived->store(1, std::memory_order_release);
     while (begun->load(std::memory_order_acquire) == 0) {
@@ -749,7 +863,11 @@ class Gated : public sched::Atomic<T> {
   T load(std::memory_order order,
          sched::Site site = sched::Site::Here()) const {
     AtomTraits<Gated>::Pass(site);
-    return sched::Atomic<T>::load(order, site);
+    const T value = sched::Atomic<T>::load(order, site);
+    return AtomTraits<Gated>::joins ||
+                   sched::FunctionName(site.function) != "Joined"
+               ? value
+               : T{};
   }
 };
 
@@ -777,7 +895,7 @@ void AskForJoined(const BasicIotlb<GatedPolicies> &iotlb, Ask ask,
                   [&](const IotlbEntry &entry) { visit(entry.token); });
   } else {
     iotlb.ForEachMappingOf(
-        *PhysRange::FromSize(Entry(112, 119, 3).address, 8),
+        *PhysRange::FromSize(Entry(104, 111, 3).address, 16),
         [&](const IotlbEntry &entry) { visit(entry.token); });
   }
 }
@@ -795,9 +913,16 @@ sched::Body JoinBody(Ask ask) {
                      .ok(),
                  "Init");
     for (std::uint64_t i = 0; i < 9; ++i) {
+      // By memory the first of the second leaf: behind the first byte of what
+      // comes and before what goes for it. A walk that has passed it goes on
+      // behind it.
+      sched::Check(i != 7 || ask != Ask::kReverse ||
+                       iotlb.Add(Entry(1106, 1109, 2)).ok(),
+                   "Add");
       sched::Check(iotlb.Add(Entry(16 * i, 16 * i + 7, i < 7 ? 2 : 3)).ok(),
                    "Add");
     }
+    AtomTraits<Gated>::looks = ask == Ask::kReverse ? 1 : 0;
     AtomTraits<Gated>::closed = true;
     sched::RunThreads(
         {[&] {
@@ -814,7 +939,8 @@ sched::Body JoinBody(Ask ask) {
            sched::Check(met > 0, "a miss of what stays mapped");
          }},
         [&] {
-          sched::Check(iotlb.size() == 9 && iotlb.CheckInvariants(),
+          sched::Check(iotlb.size() == (ask == Ask::kReverse ? 10u : 9u) &&
+                           iotlb.CheckInvariants(),
                        "invariants");
         });
   };
@@ -1032,6 +1158,16 @@ TEST(IotlbSched, WeakerOrdersOfMergesAreFound) {
     SCOPED_TRACE(static_cast<int>(ask));
     ExpectFound({.function = "Kill"}, JoinBody(ask), 2);
   }
+}
+
+// As if a walk by memory did not look again behind a merge (iotlb_index.h): no
+// mapping ever took over from others, as far as it is told.
+TEST(IotlbSched, WalksByMemoryLookAgainBehindMerges) {
+  AtomTraits<Gated>::joins = false;
+  const sched::Report report =
+      sched::Explore(Bounds(1, 0), JoinBody(Ask::kReverse));
+  AtomTraits<Gated>::joins = true;
+  EXPECT_EQ(report.failure, "T2: a miss of what stays mapped") << report;
 }
 
 TEST(IotlbSched, WeakerOrdersOfLocksAreFound) {
