@@ -9,11 +9,13 @@
 // policies have it. (DmamapDomain, beside it, is what replays traces.)
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -100,6 +102,56 @@ class DmamapDomainSubject {
   Domain<Policies> domain_;
 };
 static_assert(peers::CopyCountingSubject<DmamapDomainSubject<>>);
+
+// A domain for each of up to two threads: what the machine makes of two that
+// share nothing.
+template <class Policies = DomainPolicies>
+class TwoDomainsSubject {
+  using One = DmamapDomainSubject<Policies>;
+
+ public:
+  static constexpr bool kMaps = true;
+  using Handle = typename One::Handle;
+
+  static absl::StatusOr<std::unique_ptr<TwoDomainsSubject>> Create(
+      const peers::DomainSpace& space) {
+    if (space.threads > 2) return absl::InvalidArgumentError("two domains");
+    auto made = std::make_unique<TwoDomainsSubject>();
+    for (std::unique_ptr<One>& domain : made->domains_) {
+      absl::StatusOr<std::unique_ptr<One>> one = One::Create(space);
+      if (!one.ok()) return one.status();
+      domain = *std::move(one);
+    }
+    return made;
+  }
+  absl::Status EnterThread(unsigned tid) {
+    mine_ = domains_[tid].get();
+    return absl::OkStatus();
+  }
+  void LeaveThread(unsigned) { mine_ = nullptr; }
+
+  bool Map(std::byte* buffer, std::size_t bytes, Direction direction,
+           MapAttributes attributes, Handle& handle) {
+    return mine_->Map(buffer, bytes, direction, attributes, handle);
+  }
+  bool Unmap(const Handle& handle, std::size_t bytes, Direction direction,
+             MapAttributes attributes) {
+    return mine_->Unmap(handle, bytes, direction, attributes);
+  }
+  std::span<std::byte> DeviceBytes(const Handle& handle, std::size_t offset,
+                                   Direction direction) {
+    return mine_->DeviceBytes(handle, offset, direction);
+  }
+  std::uint64_t bytes_copied() const {
+    return domains_[0]->bytes_copied() + domains_[1]->bytes_copied();
+  }
+
+ private:
+  // Of the calling thread, which runs for one subject alone.
+  static inline constinit thread_local One* mine_ = nullptr;
+  std::array<std::unique_ptr<One>, 2> domains_;
+};
+static_assert(peers::CopyCountingSubject<TwoDomainsSubject<>>);
 
 }  // namespace dmamap::bench
 

@@ -97,6 +97,12 @@ TEST(DmamapDomainWorkloads, NothingFails) {
     ASSERT_TRUE(session.ok()) << workload << ": " << session.status();
     EXPECT_EQ((*session)->Run().failures, 0u) << workload;
   }
+  for (const char* workload : {"map_unmap_1500B_2t", "copy_from_1500B"}) {
+    auto session = peers::MakeDomainSession<TwoDomainsSubject<>>(
+        workload, {.repetition_ns = 1e6, .max_discarded = 1});
+    ASSERT_TRUE(session.ok()) << workload << ": " << session.status();
+    EXPECT_EQ((*session)->Run().failures, 0u) << workload;
+  }
 }
 
 }  // namespace
