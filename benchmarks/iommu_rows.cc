@@ -11,13 +11,17 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "bounce/page_source.h"
 #include "dma/address.h"
 #include "dma/direction.h"
+#include "domain/domain.h"
 #include "iommu/bus_memory.h"
 #include "iommu/second_level.h"
+#include "iommu/vtd.h"
+#include "testing/sim_vtd.h"
 
 namespace dmamap::bench {
 namespace {
@@ -76,11 +80,12 @@ class PlainRadix {
   Table root_;
 };
 
+template <bool kMerges>
 class DmamapTables {
  public:
   using Tables = SecondLevel<LinearMemory<HeapPages>>;
   DmamapTables() {
-    ready_ = tables_.Init(&memory_, {.levels = 4, .merges = false}).ok();
+    ready_ = tables_.Init(&memory_, {.levels = 4, .merges = kMerges}).ok();
   }
   bool Map(std::uint64_t at, std::uint64_t bytes, std::uint64_t bus, unsigned) {
     std::uint64_t mapped = 0;
@@ -104,7 +109,8 @@ struct Workload {
   unsigned level;       // of the leaves
   std::uint64_t bytes;  // of each call
   std::uint64_t calls;
-  bool unmap;  // what is timed
+  bool unmap;           // what is timed
+  bool merges = false;  // the default of VtdSpace is true
 };
 
 // Every table exists before the clock runs, and stays: one page at the end of
@@ -157,10 +163,73 @@ void AddWorkload(Report& report, const Workload& w) {
     report.AddRow(std::move(row));
     report.Must(Zero(absl::StrCat("iommu/", w.name, "/", who), "failures"));
   };
-  add("dmamap", [w] { return Run<DmamapTables>(w); });
+  add("dmamap", [w] {
+    return w.merges ? Run<DmamapTables<true>>(w) : Run<DmamapTables<false>>(w);
+  });
   add("floor-radix", [w] { return Run<PlainRadix>(w); });
   report.Must(AtMostTimes(absl::StrCat("iommu/", w.name, "/dmamap"),
                           absl::StrCat("iommu/", w.name, "/floor-radix"), 2));
+}
+
+// --- Invalidations for each unmap, through a Domain, by a simulated unit ---
+
+using SimUnit = VtdUnit<SimVtd<>, SimTableMemory>;
+struct OverVtd : DomainPolicies {
+  using Invalidation = VtdSpace<SimUnit>;
+};
+
+// Maps and unmaps `pages` in one call, beside nothing that stays. The time is
+// mostly the simulator's.
+Outcome CountInvalidations(FlushMode mode, std::uint64_t pages,
+                           std::uint64_t calls) {
+  Outcome outcome;
+  SimTableMemory memory;
+  SimVtd<> sim(&memory, {});
+  SimUnit unit;
+  Domain<OverVtd> domain;
+  FlushQueueOptions flush;
+  flush.mode = mode;
+  flush.max_age = 0;
+  HeapPages heap;
+  const auto buffer = heap.Allocate(PageSize(), pages);
+  if (!buffer.ok() || !unit.Init(&sim, &memory).ok() ||
+      !domain.invalidation().Init(&unit).ok() ||
+      !domain.Init({.mode = DomainMode::kDirect, .flush = flush}).ok()) {
+    outcome.error = "setup";
+    return outcome;
+  }
+  std::uint64_t failures = 0;
+  const std::uint64_t before = domain.invalidation().requests();
+  const double begin = ThreadNs();
+  for (std::uint64_t i = 0; i < calls; ++i) {
+    const auto m =
+        domain.Map(PhysAddrOf(*buffer), pages * kPage, Direction::kToDevice);
+    failures += m.ok() && domain.Unmap(*m).ok() ? 0 : 1;
+  }
+  const double ns = ThreadNs() - begin;
+  const std::uint64_t requests = domain.invalidation().requests() - before;
+  failures += domain.Shutdown([](const Leak&) {}).ok() ? 0 : 1;
+  heap.Free(*buffer, PageSize(), pages);
+  outcome.cpu_ns = ns / static_cast<double>(calls);
+  outcome.Add("requests_an_unmap",
+              static_cast<double>(requests) / static_cast<double>(calls));
+  outcome.Add("failures", failures);
+  return outcome;
+}
+
+void AddInvalidations(Report& report, const char* workload, FlushMode mode,
+                      std::uint64_t pages, std::uint64_t calls, double most) {
+  Row row;
+  row.part = "iommu";
+  row.workload = workload;
+  row.implementation = "dmamap";
+  row.operation = "one map and unmap, the unit simulated";
+  row.run = [=] { return CountInvalidations(mode, pages, calls); };
+  row.group = absl::StrCat("iommu/", workload);
+  report.AddRow(std::move(row));
+  const std::string name = absl::StrCat("iommu/", workload, "/dmamap");
+  report.Must(Zero(name, "failures"));
+  report.Must(AtMost(name, "requests_an_unmap", most));
 }
 
 }  // namespace
@@ -168,10 +237,17 @@ void AddWorkload(Report& report, const Workload& w) {
 void AddIommuRows(Report& report, const IommuRowOptions& options) {
   const std::uint64_t n = options.quick ? 1024 : 16384;
   AddWorkload(report, {"map_4k", 1, kPage, n, false});
+  AddWorkload(report, {"map_4k_merge", 1, kPage, n, false, true});
   AddWorkload(report, {"map_4k_chunk64", 1, 64 * kPage, n / 64, false});
   AddWorkload(report, {"map_2m", 2, kLarge, n / 16, false});
   AddWorkload(report, {"unmap_4k", 1, kPage, n, true});
   AddWorkload(report, {"unmap_4k_chunk64", 1, 64 * kPage, n / 64, true});
+  AddInvalidations(report, "invalidations_strict", FlushMode::kStrict, 1, 4096,
+                   1);
+  AddInvalidations(report, "invalidations_deferred", FlushMode::kDeferred, 1,
+                   4096, 1.0 / 64);
+  AddInvalidations(report, "invalidations_chunk64", FlushMode::kStrict, 64, 256,
+                   1);
 }
 
 }  // namespace dmamap::bench

@@ -153,6 +153,8 @@ TEST(Main, QuickRun) {
                            "bounce/pages_64KiB/memfd-keep",
                            "bounce/copy_cold_read_4096B/memcpy",
                            "iommu/map_4k/dmamap",
+                           "iommu/map_4k_merge/dmamap",
+                           "iommu/invalidations_deferred/dmamap",
                            "iommu/unmap_4k/floor-radix",
                            "domain/copy_or_map_16384B/dmamap-automatic",
                            "iotlb/trace_e100-rx-strict/dmamap",

@@ -50,6 +50,7 @@
 #include "dma/sync.h"
 #include "dma/version.h"
 #include "iommu/bus_memory.h"
+#include "iommu/region_lanes.h"
 #include "iommu/second_level_options.h"
 #include "iommu/table_empty.h"
 #include "iommu/table_entry.h"
@@ -191,12 +192,9 @@ class SecondLevel {
     // in the table, and who took one out, is seen.
     return TableEntry(slot.load(std::memory_order_acquire));
   }
-  LockType& LockOf(Iova at) {
-    // Neighbouring regions have different locks.
-    const std::uint64_t region = at.value() >> Shift(2);
-    return locks_[static_cast<std::size_t>(region ^ (region >> 6)) &
-                  (Policies::kLocks - 1)];
-  }
+  static std::uint64_t RegionOf(Iova at) { return at.value() >> Shift(2); }
+  auto& LaneOf(Iova at) { return lanes_.Of(RegionOf(at)); }
+  LockType& LockOf(Iova at) { return LaneOf(at).lock; }
   Table* TableOf(TableEntry entry) const {
     return std::launder(
         reinterpret_cast<Table*>(memory_->FromBus(entry.address())));
@@ -285,6 +283,11 @@ class SecondLevel {
   // Mapping (second_level_map.h). One piece each; REQUIRES: its lock.
   Step MapPiece(Piece* piece, PhysAddr bus, Permission permission, Stash* stash,
                 Result<void>* error);
+  // The same of the pages of one table, whose slot is `above`.
+  void FillPages(Table& table, Slot& above, Piece* piece, PhysAddr bus,
+                 Permission permission, Result<void>* error);
+  bool MapInPlace(Piece* piece, PhysAddr bus, Permission permission,
+                  Result<void>* error);
   Step FillSlots(Path& path, bool pinned, Piece* piece, PhysAddr bus,
                  Permission permission, Result<void>* error);
   Step PlaceTable(Path& path, bool pinned, TableEntry seen, Piece* piece,
@@ -295,6 +298,7 @@ class SecondLevel {
 
   // Changing what is mapped (second_level_unmap.h).
   enum class Change : std::uint8_t { kCheck, kClear, kProtect };
+  bool UnmapInPlace(Range range, Result<void>* error);
   Result<void> ForEachPiece(Range range, Change change, Permission permission,
                             Stash* stash);
   Step ChangePiece(Piece* piece, Change change, Permission permission,
@@ -318,7 +322,7 @@ class SecondLevel {
   Table* root_ = nullptr;
   PhysAddr root_bus_;
   std::uint64_t limit_ = 0;
-  std::array<LockType, Policies::kLocks> locks_;
+  RegionLanes<LockType, Table, Slot, Policies::kLocks> lanes_;
   RetiredList<SecondLevel> retired_{*this};
   // Tables that are retired, or about to be.
   Atom<std::uint64_t> retired_count_{0};

@@ -38,10 +38,16 @@ Result<void> SecondLevel<M, P>::Map(Range range, PhysAddr bus,
   if (!last.ok() || (last->value() >> options_.bus_bits) != 0) {
     return Error::kOutOfRange;
   }
-  Stash stash;
-  Result<void> done;
-  bool cleared = false;
   const std::uint64_t size = range.size();  // not 2^64: limit() is below
+  Result<void> done;
+  Piece quick{range.first(), size};
+  if (MapInPlace(&quick, bus, permission, &done)) {
+    *mapped = quick.done;
+    if (quick.level != 0 && options_.merges) Merge(quick.at, quick.level + 1);
+    if (!done.ok() || *mapped == size) return done;
+  }
+  Stash stash;
+  bool cleared = false;
   while (done.ok() && *mapped < size) {
     Piece piece{range.first() + *mapped, size - *mapped};
     Step step;
@@ -63,6 +69,37 @@ Result<void> SecondLevel<M, P>::Map(Range range, PhysAddr bus,
   }
   Release(&stash);
   return done;
+}
+
+// MapPiece where all tables are there: most calls. False: they are not, or it
+// is not so simple; nothing was done.
+template <BusMemory M, class P>
+bool SecondLevel<M, P>::MapInPlace(Piece* piece, PhysAddr bus,
+                                   Permission permission, Result<void>* error) {
+  const bool large = piece->bytes >= Size(2);
+  if (large && LeafFits(3, piece->at, bus, piece->bytes)) return false;
+  const unsigned leaf =
+      large && LeafFits(2, piece->at, bus, piece->bytes) ? 2 : 1;
+  auto& lane = LaneOf(piece->at);
+  const Guard<LockType> guard(lane.lock);
+  if (leaf == 1 && lane.Knows(RegionOf(piece->at))) {
+    FillPages(*lane.pages, *lane.above, piece, bus, permission, error);
+    return true;
+  }
+  Path path;
+  path.table = root_;
+  for (path.level = options_.levels;; --path.level) {
+    Slot& slot = path.table->slots[Index(piece->at, path.level)];
+    path.slots[path.level] = &slot;
+    if (path.level == leaf) break;
+    const TableEntry entry = Load(slot);
+    if (!entry.IsTable(path.level)) return false;
+    path.table = TableOf(entry);
+  }
+  if (leaf == 1) {
+    lane.Remember(RegionOf(piece->at), path.table, path.slots[2]);
+  }
+  return FillSlots(path, false, piece, bus, permission, error) == Step::kDone;
 }
 
 template <BusMemory M, class P>
@@ -169,34 +206,40 @@ auto SecondLevel<M, P>::FillSlots(Path& path, bool pinned, Piece* piece,
     }
     return Step::kDone;
   }
-  // Level 1: an existing table, which is this region's alone.
+  FillPages(*path.table, *path.slots[2], piece, bus, permission, error);
+  return Step::kDone;
+}
+
+// An existing table, which is this region's alone.
+template <BusMemory M, class P>
+void SecondLevel<M, P>::FillPages(Table& table, Slot& above, Piece* piece,
+                                  PhysAddr bus, Permission permission,
+                                  Result<void>* error) {
   const std::size_t first = Index(piece->at, 1);
   const std::uint64_t n =
       std::min(kEntries - first, piece->bytes >> kPage.shift());
   for (std::uint64_t i = 0; i < n; ++i) {
     // relaxed: slots of a region change under its lock only.
-    if (TableEntry(path.table->slots[first + i].load(std::memory_order_relaxed))
+    if (TableEntry(table.slots[first + i].load(std::memory_order_relaxed))
             .present()) {
       *error = Error::kOverlap;
-      return Step::kDone;
+      return;
     }
   }
   for (std::uint64_t i = 0; i < n; ++i) {
     // relaxed: a page is no pointer that hardware follows to more of ours; what
     // the device finds there is ordered by IommuMap::SyncMap.
-    path.table->slots[first + i].store(
+    table.slots[first + i].store(
         TableEntry::Leaf(bus + (i << kPage.shift()), permission, 1).bits(),
         std::memory_order_relaxed);
   }
-  WriteBack(&path.table->slots[first], n * sizeof(Slot));
-  Slot& above = *path.slots[2];
+  WriteBack(&table.slots[first], n * sizeof(Slot));
   const TableEntry counted =
       TableEntry(above.load(std::memory_order_relaxed)).Plus(n);
   // relaxed: hardware does not look at the count, and the table is as before.
   above.store(counted.bits(), std::memory_order_relaxed);
   piece->done = n << kPage.shift();
   piece->level = counted.count() == kEntries ? 1 : 0;
-  return Step::kDone;
 }
 
 // Whether a full table below a slot of `level` says what one leaf there can
@@ -243,9 +286,9 @@ void SecondLevel<M, P>::Merge(Iova at, unsigned level) {
     } else {
       // Each slot of the table is another region's. In this order, and nobody
       // who holds one waits for another.
-      for (LockType& lock : locks_) lock.lock();
+      for (auto& lane : lanes_) lane.lock.lock();
       merged = MergeSlot(at, level, &stash);
-      for (LockType& lock : locks_) lock.unlock();
+      for (auto& lane : lanes_) lane.lock.unlock();
     }
   }
   Release(&stash);

@@ -354,7 +354,7 @@ TEST(SecondLevelSched, Neighbours) {
         std::tuple("a leaf of leaves", MergeAndSplit(kRegion), 1u,
                    sched::kUnlimited),
         std::tuple("split twice", SplitTwice(), 1u, 1u),
-        std::tuple("synced", NewMappingIsSynced(1), 1u, sched::kUnlimited),
+        std::tuple("synced", NewMappingIsSynced(1), 1u, 2u),
         std::tuple("synced above", NewMappingIsSynced(kRegion), 1u,
                    sched::kUnlimited),
         std::tuple("forgotten", ForgottenIsSeen(), 1u, sched::kUnlimited)}) {

@@ -48,10 +48,10 @@ Result<IommuTranslation> SecondLevel<M, P>::Lookup(Iova at) {
 template <BusMemory M, class P>
 Result<void> SecondLevel<M, P>::Unmap(Range range) {
   if (const auto checked = CheckRange(range); !checked.ok()) return checked;
-  Stash stash;
   Result<void> done;
-  const bool one =
-      ((range.first().value() ^ range.last().value()) >> Shift(2)) == 0;
+  const bool one = RegionOf(range.first()) == RegionOf(range.last());
+  if (one && UnmapInPlace(range, &done)) return done;
+  Stash stash;
   if (!one) {
     done = ForEachPiece(range, Change::kCheck, Permission::kNone, &stash);
   }
@@ -60,6 +60,24 @@ Result<void> SecondLevel<M, P>::Unmap(Range range) {
   }
   Release(&stash);
   return done;
+}
+
+// A part of the table that was last used under the lock. False: it is not, or
+// would be empty, which takes the whole path (Drop); nothing was done.
+template <BusMemory M, class P>
+bool SecondLevel<M, P>::UnmapInPlace(Range range, Result<void>* error) {
+  auto& lane = LaneOf(range.first());
+  const Guard<LockType> guard(lane.lock);
+  Piece piece{range.first(), range.size()};
+  if (!lane.Knows(RegionOf(piece.at)) ||
+      Load(*lane.above).count() <= piece.bytes >> kPage.shift()) {
+    return false;
+  }
+  Path path;
+  path.table = lane.pages;
+  path.slots[2] = lane.above;
+  (void)ChangePages(path, &piece, Change::kClear, Permission::kNone, error);
+  return true;
 }
 
 template <BusMemory M, class P>
@@ -102,6 +120,9 @@ auto SecondLevel<M, P>::ChangePiece(Piece* piece, Change change,
                                     Result<void>* error) -> Step {
   Path path;
   const TableEntry entry = Descend(piece->at, &path);
+  if (path.level == 1) {
+    LaneOf(piece->at).Remember(RegionOf(piece->at), path.table, path.slots[2]);
+  }
   if (!entry.present()) {
     *error = Error::kNotMapped;
     return Step::kDone;

@@ -239,6 +239,7 @@ void SecondLevel<M, P>::RetireSlot(Slot& slot, unsigned level, TableEntry from,
   if (*done) {
     const std::uint64_t first = at.value() & ~(Size(level) - 1);
     retired_.Push(TableOf(from), level, Iova(first));
+    if (level == 2) LaneOf(at).Forget(RegionOf(at));
   } else {
     retired_count_.fetch_sub(1, std::memory_order_relaxed);  // as before
   }
@@ -248,8 +249,8 @@ template <BusMemory M, class P>
 void SecondLevel<M, P>::FreeRetired(Batch* batch) {
   if (batch->upper) {
     // A walk that found such a table before it was taken out is under a lock.
-    for (LockType& lock : locks_) {
-      const Guard<LockType> guard(lock);
+    for (auto& lane : lanes_) {
+      const Guard<LockType> guard(lane.lock);
     }
   }
   const std::size_t count = batch->count;
