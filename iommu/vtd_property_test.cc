@@ -89,6 +89,10 @@ class World {
   }
   void Unmap(std::uint64_t first, std::uint64_t n, bool strict) {
     const bool mapped = All(first, n, [&](auto p) { return IsMapped(p); });
+    std::map<std::uint64_t, std::uint64_t> whole;
+    for (std::uint64_t p = first; mapped && p < first + n; ++p) {
+      whole[p] = WholeLeaf(p, first, n);
+    }
     const auto done = space.Unmap(RangeOf(first, n));
     if (!mapped) {
       RC_ASSERT(!done.ok());
@@ -104,13 +108,28 @@ class World {
     }
     for (std::uint64_t p = first; p < first + n; ++p) {
       old[p] = pages[p];
+      leaf[p] = whole[p];
       pages.erase(p);
     }
     if (strict) Invalidate(first, n);
   }
   void Invalidate(std::uint64_t first, std::uint64_t n) {
     RC_ASSERT(space.Invalidate(RangeOf(first, n)).ok());
-    for (std::uint64_t p = first; p < first + n; ++p) old.erase(p);
+    for (std::uint64_t p = first; p < first + n; ++p) {
+      // A leaf that went whole is forgotten as a whole.
+      const std::uint64_t size = old.count(p) != 0 ? leaf[p] : 1;
+      const std::uint64_t begin = p / size * size;
+      if (begin >= first && begin + size <= first + n) old.erase(p);
+    }
+  }
+  // Pages of the leaf that `p` is in, if all of it is in [first, first + n).
+  std::uint64_t WholeLeaf(std::uint64_t p, std::uint64_t first,
+                          std::uint64_t n) {
+    const unsigned level = space.Lookup(Iova(p << 12))->level;
+    const std::uint64_t size = std::uint64_t{1}
+                               << SmallTables::kIndexBits * (level - 1);
+    const std::uint64_t begin = p / size * size;
+    return begin >= first && begin + size <= first + n ? size : 1;
   }
   void InvalidateAll() {
     RC_ASSERT(space.InvalidateAll().ok());
@@ -186,7 +205,8 @@ class World {
   Space space;
   std::map<std::uint64_t, Page> pages;
   std::map<std::uint64_t, Page> old;
-  bool merged_all = false;  // up to level 3
+  std::map<std::uint64_t, std::uint64_t> leaf;  // of `old`: WholeLeaf
+  bool merged_all = false;                      // up to level 3
 };
 
 std::uint64_t AnyPage(std::uint64_t limit) {
