@@ -65,7 +65,9 @@ class FrontFill : public FrontBrief<Record, Memory, kPageShift, kBits, Atom> {
             std::uint64_t to) const {
     const std::size_t with = table_bytes() + sizeof(Table);
     if (with <= kSlack) return true;
-    if (with > kSlack + Base::worth()) return false;
+    // An eighth of what all are worth stays free: it takes so many removals to
+    // pass the bound again (front_trim.h), whatever comes back in between.
+    if (with > kSlack + Base::worth() - Base::worth() / 8) return false;
     return IsWorth(change.source, from, to, sizeof(Table));
   }
   // Whether what touches the pages [from, to] is worth `bytes` of tables.

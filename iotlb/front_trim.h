@@ -11,11 +11,14 @@
 // What makes the bound fall, or takes tables without asking for it, calls Trim
 // at its end. Where the bound is passed, Trim collapses tables until a quarter
 // of it is free, in rounds: first those whose regions are worth less than a
-// quarter of a table, then half of one, and so on; in the end only the root is
-// left. A region that collapsed gets a table again as any other does, when it
-// pays. A round looks at each table, but so many mappings have to come or go
-// between two calls that go round that a change pays for a few looks (at most
-// a quarter of a table goes with a mapping).
+// quarter of a table, then half of one, and so on, by address in a round; in
+// the end only the root is left. A region that collapsed gets a table again as
+// any other does, when it pays.
+//
+// A round looks at each table. But new tables leave an eighth of the bound free
+// (FrontFill::Pays), so that an eighth of what is mapped has to go between two
+// calls that go round: a few looks a removal (at most a quarter of a table goes
+// with a mapping), though one of them has all of these looks at once.
 //
 // The writer's.
 

@@ -15,7 +15,7 @@
 //   * the first kSlack bytes of tables are given freely;
 //   * beyond, a mapping that touches the region is worth 64 bytes and 32 for
 //     each of its first 64 pages there, and a table is made where they are
-//     worth its size;
+//     worth its size and an eighth of what all are worth stays free;
 //   * all tables together have at most kSlack bytes and what all mappings are
 //     worth (96 to 2,112 bytes each), whenever a call of the writer returns. A
 //     removed mapping counts as long as it is buried (at most 65 are:

@@ -204,6 +204,38 @@ TEST(PageFront, TablesThatPayNoMoreGo) {
   Shrink(40, 128, 18);
 }
 
+// Where more regions would pay than the bound has tables for, mappings that go
+// and come again in bursts neither make tables go nor new ones.
+TEST(PageFront, TablesDoNotComeAndGoAtTheBound) {
+  constexpr std::uint64_t kClusters = 500, kPages = 90, kBurst = 200;
+  Iotlb iotlb;
+  ASSERT_TRUE(iotlb.Init().ok());
+  const auto entry = [](std::uint64_t n) {
+    const std::uint64_t cluster = n / kPages + 1;
+    return Page((cluster << 18) + n % kPages * 5);
+  };
+  for (std::uint64_t n = 0; n < kClusters * kPages; ++n) {
+    ASSERT_TRUE(iotlb.Add(entry(n)).ok());
+  }
+  const std::size_t tables = iotlb.stats().front_tables;
+  EXPECT_LT(tables, 2 * kClusters) << "not at the bound";
+  const std::uint64_t shape = IotlbTestPeer::Front(iotlb).Shape();
+  for (std::uint64_t burst = 0; burst < 20; ++burst) {
+    // 7919 is prime to their number: each is another one.
+    const auto nth = [&](std::uint64_t i) {
+      return (burst * kBurst + i) * 7919 % (kClusters * kPages);
+    };
+    for (std::uint64_t i = 0; i < kBurst; ++i) {
+      ASSERT_EQ(*iotlb.Remove(entry(nth(i)).range), 1u);
+    }
+    for (std::uint64_t i = 0; i < kBurst; ++i) {
+      ASSERT_TRUE(iotlb.Add(entry(nth(i))).ok());
+    }
+  }
+  EXPECT_EQ(iotlb.stats().front_tables, tables);
+  EXPECT_EQ(IotlbTestPeer::Front(iotlb).Shape(), shape);
+}
+
 // Negative control: too many tables for what the mappings are worth.
 TEST(PageFront, ABrokenBoundIsFound) {
   Iotlb iotlb;
