@@ -45,18 +45,21 @@ namespace dmamap::inline v0 {
 template <class Access, Mapper MapperType>
 class PackedRing {
  public:
+  // For virtio::CheckLayout.
+  static constexpr std::uint64_t kLayout = virtio::kRingPacked;
+  static constexpr bool IsSize(std::uint32_t size) { return size != 0; }
+
   struct Used {
     std::uint32_t id = 0;
     std::uint32_t bytes = 0;
   };
 
   // kBusy the second time, kInvalidArgument for no entries, kLimit above 32768,
-  // the mapper's errors, kNoMemory.
+  // kUnsupported, the mapper's errors, kNoMemory.
   Result<void> Init(MapperType* mapper, std::uint32_t size,
                     std::uint64_t features, std::uint32_t extra_bytes) {
-    if (made()) return Error::kBusy;
-    if (size == 0) return Error::kInvalidArgument;
-    if (size > virtio::kMaxEntries) return Error::kLimit;
+    const Result<void> fits = virtio::CheckLayout(*this, size, features);
+    if (!fits.ok()) return fits;
     size_ = size;
     event_index_ = (features & virtio::kEventIndex) != 0;
     driver_at_ = (16 * size_ + kLine - 1) / kLine * kLine;

@@ -49,13 +49,9 @@ class RxPackedQueue {
   // kBusy the second time; kInvalidArgument, kLimit for more than 32768
   // entries, kUnsupported, kNoMemory, the mapper's errors.
   Result<void> Init(MapperType* mapper, const RxQueueOptions& options) {
-    if (ring_.made()) return Error::kBusy;
-    if (options.entries == 0) return Error::kInvalidArgument;
-    if (options.entries > virtio::kMaxEntries) return Error::kLimit;
-    if ((options.features & virtio::kRingPacked) == 0) {
-      return Error::kUnsupported;
-    }
-    const Result<void> made = chains_.Init(mapper, options);
+    Result<void> made =
+        virtio::CheckLayout(ring_, options.entries, options.features);
+    if (made.ok()) made = chains_.Init(mapper, options);
     if (!made.ok()) return made;
     return ring_.Init(mapper, options.entries, options.features, 0);
   }

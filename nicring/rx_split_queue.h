@@ -54,13 +54,9 @@ class RxSplitQueue {
   // two (2.7), kLimit for more than 32768, kUnsupported, kNoMemory, the
   // mapper's errors.
   Result<void> Init(MapperType* mapper, const RxQueueOptions& options) {
-    if (ring_.made()) return Error::kBusy;
-    if (!IsPowerOfTwo(options.entries)) return Error::kInvalidArgument;
-    if (options.entries > virtio::kMaxEntries) return Error::kLimit;
-    if ((options.features & virtio::kRingPacked) != 0) {
-      return Error::kUnsupported;
-    }
-    const Result<void> made = chains_.Init(mapper, options);
+    Result<void> made =
+        virtio::CheckLayout(ring_, options.entries, options.features);
+    if (made.ok()) made = chains_.Init(mapper, options);
     if (!made.ok()) return made;
     return ring_.Init(mapper, options.entries, options.features, 0);
   }

@@ -47,18 +47,23 @@ namespace dmamap::inline v0 {
 template <class Access, Mapper MapperType>
 class SplitRing {
  public:
+  // For virtio::CheckLayout.
+  static constexpr std::uint64_t kLayout = 0;
+  static constexpr bool IsSize(std::uint32_t size) {
+    return IsPowerOfTwo(size);
+  }
+
   struct Used {
     std::uint32_t id = 0;
     std::uint32_t bytes = 0;
   };
 
   // kBusy the second time, kInvalidArgument unless the size is a power of two
-  // (2.7), kLimit above 32768, the mapper's errors, kNoMemory.
+  // (2.7), kLimit above 32768, kUnsupported, the mapper's errors, kNoMemory.
   Result<void> Init(MapperType* mapper, std::uint32_t size,
                     std::uint64_t features, std::uint32_t extra_bytes) {
-    if (made()) return Error::kBusy;
-    if (!IsPowerOfTwo(size)) return Error::kInvalidArgument;
-    if (size > virtio::kMaxEntries) return Error::kLimit;
+    const Result<void> fits = virtio::CheckLayout(*this, size, features);
+    if (!fits.ok()) return fits;
     size_ = size;
     event_index_ = (features & virtio::kEventIndex) != 0;
     extra_at_ = RoundUp(AvailableAt() + 6 + 2 * size_);

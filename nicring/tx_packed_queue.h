@@ -45,15 +45,13 @@ class TxPackedQueue {
   // kBusy the second time; kInvalidArgument, kLimit for more than 32768
   // entries, kUnsupported, kNoMemory, the mapper's errors.
   Result<void> Init(MapperType* mapper, const TxQueueOptions& options) {
-    if (ring_.made()) return Error::kBusy;
-    if (mapper == nullptr || options.entries == 0) {
-      return Error::kInvalidArgument;
+    Result<void> made =
+        virtio::CheckLayout(ring_, options.entries, options.features);
+    if (made.ok() && mapper == nullptr) made = Error::kInvalidArgument;
+    if (made.ok() && !virtio::CanTransmit(options.features)) {
+      made = Error::kUnsupported;
     }
-    if (options.entries > virtio::kMaxEntries) return Error::kLimit;
-    if (!virtio::CanTransmit(options.features, virtio::kRingPacked)) {
-      return Error::kUnsupported;
-    }
-    const Result<void> made = chains_.Init(mapper, options.entries);
+    if (made.ok()) made = chains_.Init(mapper, options.entries);
     if (!made.ok()) return made;
     return ring_.Init(mapper, options.entries, options.features,
                       virtio::kNetHeaderBytes);

@@ -33,10 +33,9 @@ inline constexpr std::uint64_t kKnownFeatures =
     0xffffffull | 1ull << 28 | kEventIndex | kVersion1 | 1ull << 33 |
     kRingPacked | 0x1full << 36;
 
-// A transmit queue of `layout`, kRingPacked or 0, works with these features.
-constexpr bool CanTransmit(std::uint64_t features, std::uint64_t layout) {
-  return (features & ~kKnownFeatures) == 0 && (features & kVersion1) != 0 &&
-         (features & kRingPacked) == layout;
+// A transmit queue works with these features, of either layout.
+constexpr bool CanTransmit(std::uint64_t features) {
+  return (features & ~kKnownFeatures) == 0 && (features & kVersion1) != 0;
 }
 
 inline constexpr std::uint32_t kMaxEntries = 32768;  // 2.6, Queue Size
@@ -130,12 +129,31 @@ constexpr bool IsUsed(std::uint16_t flags, bool wrap) {
   return ((flags & kAvail) != 0) == wrap && ((flags & kUsed) != 0) == wrap;
 }
 
+// What an Init says of size and layout: kBusy for a ring that is made,
+// kInvalidArgument, kLimit, kUnsupported for features of the other layout.
+template <class Ring>
+Result<void> CheckLayout(const Ring& ring, std::uint32_t size,
+                         std::uint64_t features) {
+  if (ring.made()) return Error::kBusy;
+  if (!Ring::IsSize(size)) return Error::kInvalidArgument;
+  if (size > kMaxEntries) return Error::kLimit;
+  if ((features & kRingPacked) != Ring::kLayout) return Error::kUnsupported;
+  return Ok();
+}
+
 }  // namespace virtio
 
-// A format of a virtqueue: which layout, and how shared words are accessed.
+// A format of a virtqueue: which layout, and how shared words are accessed. It
+// says no more, since what else a DescriptorFormat describes (an entry that
+// completes in place, by a field of its own) a virtqueue has not: its device
+// names what it is done with by number, in another ring or at another place,
+// and indices, wrap counters and event suppression, which belong to no entry,
+// say when. That is protocol; it is the queue's (SplitRing, PackedRing). A ring
+// of this kind but of another protocol is a DoorbellQueue of its own
+// (rx_queue.h) for which RxQueueOf is specialised.
 template <class F>
 concept VirtqueueFormat = requires {
-  typename F::Access;
+  typename F::Access;  // Load16, Load32 and Store16 as DeviceAccess has them
   { F::kPacked } -> std::convertible_to<bool>;
 };
 
