@@ -314,7 +314,16 @@ class InvalidationQueue {
       if (i >= polls_ || (i % kBetweenErrors == 0 && HasError())) break;
       CpuRelax();
     }
-    return IsOver(t.slot, t.number) ? Ok() : Break();
+    // The last look, with the same two checks.
+    const bool over = IsOver(t.slot, t.number);
+    if (over && epoch_.load(std::memory_order_relaxed) == t.epoch) return Ok();
+    // Under the lock: a queue that was made anew meanwhile is another one,
+    // which this wait does not break.
+    const Guard<LockType> guard(lock_);
+    if (epoch_.load(std::memory_order_relaxed) != t.epoch) {
+      return Error::kDevice;
+    }
+    return Break();
   }
   bool HasError() {
     return (registers_->Read32(vtd::kFaultStatus) & vtd::kQueueErrors) != 0;

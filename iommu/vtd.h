@@ -260,11 +260,16 @@ auto VtdSpace<Unit>::WorkFor(Range range, TableCaches caches) const -> Work {
   };
   Work work;
   const unsigned one = mask(first, last);
-  if (!c.page_selective || range.last() > tables_.limit()) {
+  // A leaf is forgotten by a block that covers it, not by two halves.
+  const std::uint64_t count = last - first + 1;
+  constexpr unsigned kLeaf = Tables::kIndexBits;  // of 2^kLeaf pages, and twice
+  const bool leaf_is_cut = (c.most_mask < kLeaf && count >> kLeaf != 0) ||
+                           (c.most_mask < 2 * kLeaf && count >> 2 * kLeaf != 0);
+  if (!c.page_selective || leaf_is_cut || range.last() > tables_.limit()) {
     work.all[work.count++] = vtd::ForgetDomain(id_);
     return work;
   }
-  if (one <= c.most_mask && (std::uint64_t{1} << one) / 4 <= last - first + 1) {
+  if (one <= c.most_mask && (std::uint64_t{1} << one) / 4 <= count) {
     work.all[work.count++] = pages(first, last);
     return work;
   }

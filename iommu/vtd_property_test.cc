@@ -303,7 +303,7 @@ RC_GTEST_PROP(VtdProperty, TablesAreAFlatMap, ()) {
   options.snoops = *rc::gen::inRange(0, 3) == 0;
   options.caches_absent = *rc::gen::inRange(0, 4) == 0;
   options.page_selective = *rc::gen::inRange(0, 6) != 0;
-  options.most_mask = *rc::gen::element(2u, 9u, 18u);
+  options.most_mask = *rc::gen::element(2u, 3u, 7u, 9u, 18u);
   auto w = std::make_unique<World>(options, 12 + 4 * options.levels);
   const int steps = *rc::gen::inRange(1, 40);
   for (int i = 0; i < steps; ++i) {

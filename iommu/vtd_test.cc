@@ -289,7 +289,7 @@ TEST(Vtd, LeavesOfDifferentOriginStayApart) {
 TEST(Vtd, APartOfALeafIsForgottenWithTheLeaf) {
   for (const bool merged : {false, true}) {
     for (const bool gib : {false, true}) {
-      for (const unsigned most_mask : {18u, 9u, 4u}) {
+      for (const unsigned most_mask : {18u, 17u, 9u, 8u, 4u}) {
         Bench b({.most_mask = most_mask});
         const std::uint64_t size = gib ? kGiB : 2 * kMiB;
         const std::uint64_t step = merged ? size / 2 : size;
