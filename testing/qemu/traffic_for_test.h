@@ -264,6 +264,8 @@ class Traffic {
     done = machine.Use(&domain, function->source());
     FlushQueueOptions flush;
     flush.mode = o.flush;
+    // What the tests count is not how slow the machine is.
+    flush.max_age = 60'000'000'000;
     if (done.ok()) done = domain.Init({.mode = o.mode, .flush = flush});
     if (!done.ok()) return done;
     nic.emplace(&*function);
